@@ -45,7 +45,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.engine": RECORDS,
     "appliance.llama.checks": RECORDS,
     "appliance.llama": RECORDS
-    | {"appliance.engine", "appliance.llama.checks", "appliance.confinement"},
+    | {"appliance.engine", "appliance.llama.checks", "appliance.confinement"}
+    | {"appliance.durations"},
     "appliance.text": RECORDS | {"appliance.engine"},
     "appliance.worker": RECORDS | LEAVES,
     "appliance.worker.child": RECORDS
@@ -66,6 +67,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.cli": RECORDS
     | LEAVES
     | {
+        "appliance.durations",
         "appliance.fleet",
         "appliance.api",
         "appliance.launch",

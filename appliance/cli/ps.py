@@ -10,6 +10,7 @@ from typing import Any
 
 from appliance.cli.running_server import RunningServer
 from appliance.cli.tables.table import table
+from appliance.durations import in_words
 from appliance.fit.plan.budget import readable
 from appliance.settings import ServeSettings
 
@@ -78,8 +79,7 @@ def _unloaded_in(model: dict[str, Any]) -> str:
         return ""
     if model["unload_in_s"] is None:
         return "in use" if model["num_requests"] else "never"
-    minutes, seconds = divmod(round(model["unload_in_s"]), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return in_words(float(model["unload_in_s"]))
 
 
 def _budget(report: dict[str, Any]) -> list[str]:

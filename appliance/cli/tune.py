@@ -13,7 +13,7 @@ from dataclasses import asdict
 import msgspec
 
 from appliance.cli.catalog.auto import with_auto
-from appliance.cli.progress_lines import ProgressLines
+from appliance.cli.progress_lines import ProgressLines, counted
 from appliance.cli.tables.tune import as_text
 from appliance.errors import SetupError
 from appliance.fit.plan.planner import Plan
@@ -42,13 +42,9 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
     untuned = untuned_plan(launch)
     job = tuning_job(launch, untuned)
     records = TuningRecords(settings.state_dir)
-    print(
-        f"measuring {job.plan.model_path.name} for about {seconds:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
     try:
-        record = run_tuning(job, whole(seconds))
+        with counted(f"measuring {job.plan.model_path.name}", seconds, sys.stderr):
+            record = run_tuning(job, whole(seconds))
     except NotMeasured as failure:
         raise SetupError(
             f"{job.plan.model_path.name} could not be measured: {failure.reason}. Try more "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.confinement.confine import Confinement, Needs, confine
-from appliance.llama.weight_files import files_of, is_in_parts
+from appliance.llama.loading.weight_files import files_of, is_in_parts
 from appliance.protocol.kernel_use import KernelUse
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import llama_cpp
 
 from appliance.errors import LoadFailed
-from appliance.llama import library
-from appliance.llama.gpu import GpuLayers, GpuParams
+from appliance.llama.gpu import GpuLayers
+from appliance.llama.loading.handle import load_handle
 from appliance.llama.vocabulary.gaps import VocabularyGaps
 from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from appliance.llama.vocabulary.spelling import Spelling
 from appliance.llama.vocabulary.unknown import unknown_token
-from appliance.llama.weight_files import read_in_huge_pages
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
@@ -51,7 +50,7 @@ class Model:
         is_dry: bool = False,
         gpu: GpuLayers | None = None,
     ) -> None:
-        handle = self.handle = _loaded(
+        handle = self.handle = load_handle(
             path,
             use_extra_bufts=use_extra_bufts,
             vocab_only=vocab_only,
@@ -367,34 +366,3 @@ class Model:
             if count >= 0:
                 return ctypes.string_at(buffer, count)
             size = -count
-
-
-def _loaded(
-    path: Path,
-    *,
-    use_extra_bufts: bool,
-    vocab_only: bool,
-    is_mapped: bool,
-    is_dry: bool,
-    gpu: GpuLayers,
-) -> llama_cpp.llama_model_p:
-    """Raises `LoadFailed`."""
-    library.start()
-    params = llama_cpp.llama_model_default_params()
-    params.use_extra_bufts = use_extra_bufts
-    params.vocab_only = vocab_only
-    params.load_mode = (
-        llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
-    )
-    params.no_alloc = is_dry
-    gpu_params = GpuParams(gpu)
-    gpu_params.apply(params)
-    library.take_errors()
-    if is_mapped and not use_extra_bufts and not vocab_only:  # else weights are copied from it
-        read_in_huge_pages(path)
-    handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-    if not handle:
-        raise LoadFailed(
-            f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}"
-        )
-    return handle

@@ -37,7 +37,7 @@ DENIED = {
 IN_PARTS = """
 import json, pathlib, sys
 from appliance.llama.confining import confine_to_model
-from appliance.llama.weight_files import files_of
+from appliance.llama.loading.weight_files import files_of
 from appliance.protocol.kernel_use import NO_KERNELS
 model = pathlib.Path(sys.argv[1])
 confine_to_model(model, NO_KERNELS)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.cli.bench.bars import Bar, as_bars, short
 from appliance.cli.bench.figures import (
     ALL_DONE,
     GAP_P50,
@@ -26,11 +27,13 @@ from appliance.cli.bench.figures import (
 from appliance.cli.bench.loads import Load, Sizes, measured
 from appliance.cli.bench.stream import Endpoint, RequestFailed
 from appliance.cli.chat.finding import Found, found_server
+from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.table import table
 from appliance.errors import ApplianceError, BadSettings
 from appliance.loopback import socket_path
 from appliance.settings import ServeSettings
 
+_DRAWN = (TTFT_P50, GAP_P99, TOKENS_PER_S)
 _SHOWN = (TTFT_P50, TTFT_P95, GAP_P50, GAP_P99, TOKENS_PER_S, ALL_DONE)
 
 
@@ -65,7 +68,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         # numbers that no run had before: what is cached would be measured otherwise
         load = Load(_endpoint(found), sizes, random.Random())
         try:
-            loads = asyncio.run(measured(load, lambda name: print(f"{name} ...", file=sys.stderr)))
+            loads = asyncio.run(measured(load, ProgressLines(sys.stderr).show))
         except RequestFailed as error:
             raise ApplianceError(str(error)) from error
     report = Report(
@@ -83,7 +86,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 def as_text(report: Report, earlier: Report | None) -> str:
     """A row for each figure, a column for each load; behind it how many times better it is
-    than it was.
+    than it was. Below, bars.
     """
     head = ("", *report.loads)
     rows = [head, *(_row(figure, report, earlier) for figure in _SHOWN)]
@@ -92,7 +95,23 @@ def as_text(report: Report, earlier: Report | None) -> str:
         f"words, answers of {report.num_new_tokens} tokens"
     )
     behind = "" if earlier is None else "\n(x: how many times better than the earlier run)"
-    return f"{title}\n{table(rows)}{behind}"
+    return f"{title}\n{table(rows)}{behind}\n\n{_picture(report, earlier)}"
+
+
+def _picture(report: Report, earlier: Report | None) -> str:
+    """Bars of the figures that say most; with an earlier run, a pair for each load."""
+    return "\n".join(
+        as_bars(
+            figure.words,
+            [
+                Bar(f"{load}{when}", run.loads[load][figure.name])
+                for load in report.loads
+                for run, when in ([(earlier, ", before")] if earlier else []) + [(report, "")]
+                if load in run.loads
+            ],
+        )
+        for figure in _DRAWN
+    )
 
 
 def _row(figure: Figure, report: Report, earlier: Report | None) -> tuple[str, ...]:
@@ -101,15 +120,13 @@ def _row(figure: Figure, report: Report, earlier: Report | None) -> tuple[str, .
 
 def _cell(figure: Figure, report: Report, earlier: Report | None, load: str) -> str:
     value = report.loads[load][figure.name]
-    text = f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    text = short(value)
     before = None if earlier is None else earlier.loads.get(load, {}).get(figure.name)
     return f"{text} ({figure.gain(value, before):.2f}x)" if before else text
 
 
 def _endpoint(found: Found) -> Endpoint:
     address = found.server.address
-    if address.tls_cert is not None or address.is_https:
-        raise BadSettings("bench speaks no TLS. Measure the server on an address without it.")
     path = socket_path(address.host)
     return Endpoint(
         host="localhost" if path is not None else address.name,
@@ -117,6 +134,7 @@ def _endpoint(found: Found) -> Endpoint:
         model=found.model,
         path=path,
         key=found.server.key,
+        tls=address.tls(),
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from appliance.cli.bench.figures import common_figures
 from appliance.cli.bench.stream import Answer, Endpoint, Request
@@ -33,14 +34,18 @@ class Load:
     endpoint: Endpoint
     sizes: Sizes
     rng: random.Random
+    on_share: Callable[[float], None] = lambda _share: None  # of the load that runs, done so far
 
     async def all_at_once(self, prompts: list[str]) -> list[Answer]:
         """Raises `RequestFailed`."""
-        requests = (
-            Request(f"stream {number}", prompt, self.sizes.num_new_tokens)
+        counted = _Counted(len(prompts) * self.sizes.num_new_tokens, self.on_share)
+        answers = (
+            self.endpoint.complete(
+                Request(f"stream {number}", prompt, self.sizes.num_new_tokens), counted
+            )
             for number, prompt in enumerate(prompts, 1)
         )
-        return [*await asyncio.gather(*map(self.endpoint.complete, requests))]
+        return [*await asyncio.gather(*answers)]
 
     async def warm_up(self) -> None:
         """Not measured: first touches of memory."""
@@ -48,6 +53,23 @@ class Load:
 
     def words(self) -> str:
         return random_text(self.rng, self.sizes.num_prompt_tokens)
+
+
+class _Counted:
+    """Counts the pieces of all answers, and tells each percent: more would take time from
+    what is measured.
+    """
+
+    def __init__(self, num_pieces: int, on_share: Callable[[float], None]) -> None:
+        self._num_pieces = num_pieces
+        self._on_share = on_share
+        self._done = 0
+
+    def __call__(self, _num_of_stream: int) -> None:
+        percent = 100 * self._done // self._num_pieces
+        self._done += 1
+        if percent < 100 * self._done // self._num_pieces < 100:
+            self._on_share(self._done / self._num_pieces)
 
 
 async def _one(load: Load) -> list[Answer]:
@@ -71,12 +93,17 @@ LOADS: dict[str, Callable[[Load], Coroutine[None, None, list[Answer]]]] = {
 }
 
 
-async def measured(load: Load, on_begin: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """The figures of each load by name; see `common_figures`. Raises `RequestFailed`."""
-    on_begin("warm-up")
+async def measured(
+    load: Load, on_progress: Callable[[str, float], None]
+) -> dict[str, dict[str, float]]:
+    """The figures of each load by name; see `common_figures`. `on_progress` gets the share
+    of each that is done. Raises `RequestFailed`.
+    """
     await load.warm_up()
     results = {}
     for name, run in LOADS.items():
-        on_begin(name)
-        results[name] = common_figures(await run(load))
+        on_share = partial(on_progress, name)
+        on_share(0.0)
+        results[name] = common_figures(await run(replace(load, on_share=on_share)))
+        on_share(1.0)
     return results

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ class _Event:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The completions endpoint of one model at http://HOST:PORT/v1, or on the Unix socket
-    `path`.
+    """The completions endpoint of one model at HOST:PORT, with `tls` where that is not None,
+    or on the Unix socket `path`.
     """
 
     host: str
@@ -87,6 +88,7 @@ class Endpoint:
     max_request_s: float = _MAX_REQUEST_S
     path: Path | None = None
     key: str | None = None
+    tls: ssl.SSLContext | None = None
 
     async def complete(
         self, request: Request, on_event: Callable[[int], None] | None = None
@@ -109,7 +111,7 @@ class Endpoint:
         if self.path is not None:
             opening = asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
         else:
-            opening = asyncio.open_connection(self.host, self.port, limit=_READ_BYTES)
+            opening = asyncio.open_connection(self.host, self.port, limit=_READ_BYTES, ssl=self.tls)
         reader, writer = await opening
         try:
             writer.write(self._request_bytes(request))

@@ -64,6 +64,11 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         help="The answer is JSON that this JSON schema describes",
     )
     parser.add_argument(
+        "--image",
+        metavar="FILE",
+        help="Not yet: no model here sees pictures, so this is refused",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="Print one JSON object with the answer, its tokens and its times",

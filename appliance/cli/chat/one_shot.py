@@ -15,6 +15,7 @@ from typing import Any
 from appliance.cli.chat.answering import Answer, pieces
 from appliance.cli.chat.conversation import Conversation
 from appliance.cli.chat.finding import found_server
+from appliance.cli.chat.pictures import refuse_picture
 from appliance.cli.chat.showing import PlainScreen, screen_for
 from appliance.errors import BadSettings
 from appliance.settings import ServeSettings
@@ -26,6 +27,8 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     """Raises `ApplianceError` if no server answers and none can be started, or it refuses
     or fails.
     """
+    if args.image is not None:
+        refuse_picture(args.image)
     conversation = Conversation(system=args.system)
     conversation.ask(_prompt(args.prompt))
     schema = _schema(args.json_schema)

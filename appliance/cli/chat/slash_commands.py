@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from appliance.cli.chat.conversation import Conversation, read_conversation, write_conversation
+from appliance.cli.chat.pictures import refuse_picture
 from appliance.cli.running_server import RunningServer
 from appliance.errors import BadSettings
 
@@ -18,6 +19,7 @@ HELP = '''\
 /params [NAME=VALUE…]   shows or sets temperature, top_p, max_tokens, …; NAME= is the default again
 /retry                  has the last question answered again
 /save FILE, /load FILE  keep the conversation, or go on with one
+/image FILE             not yet: no model here sees pictures
 /clear                  forgets what was said
 /exit                   ends, as Ctrl-D does
 Ctrl-C stops an answer. A line that ends with \\ goes on in the next one; """ begins and ends a
@@ -39,6 +41,7 @@ class SlashCommands:
             "retry": self._retry,
             "save": self._save,
             "load": self._load,
+            "image": refuse_picture,
             "clear": self._clear,
             "help": self._help,
             "exit": self._exit,

@@ -88,13 +88,18 @@ class Address:
         path = socket_path(self.host)
         if path is not None:
             return _UnixConnection(path, timeout_s)
-        if self.tls_cert is None and self.is_https:
-            return http.client.HTTPSConnection(self.name, self.port, timeout=timeout_s)
-        if self.tls_cert is None:
+        tls = self.tls()
+        if tls is None:
             return http.client.HTTPConnection(self.name, self.port, timeout=timeout_s)
-        return http.client.HTTPSConnection(
-            self.name, self.port, timeout=timeout_s, context=_trusting(self.tls_cert)
-        )
+        return http.client.HTTPSConnection(self.name, self.port, timeout=timeout_s, context=tls)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What it is trusted by; None where it speaks no TLS. Raises `BadSettings` where the
+        certificate's file cannot be read.
+        """
+        if self.tls_cert is not None:
+            return _trusting(self.tls_cert)
+        return ssl.create_default_context() if self.is_https else None
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from appliance.store.copies.second_place import copy, link_or_copy, sha256_of
-from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.event import OnEvent, ProgressEvents, StoreEvent
 from appliance.store.hub.records import HubFile
 from appliance.store.hub_folder import read_record
 
@@ -43,14 +43,19 @@ def take_over(
     own = ((path, True) for path in recorded(file, models_dir))
     others = ((path, False) for folder in from_dirs for path in _of_size(folder, file.num_bytes))
     for path, is_ours in (*own, *others):
-        if path == target or not _has_content(path, file.sha256):
+        checking = ProgressEvents(f"checking {path.name}", file.num_bytes, on_event)
+        if path == target or not _has_content(path, file.sha256, checking):
             continue
         on_event(StoreEvent(f"{file.name} is here already: taken from {path}"))
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.taken")
         unfinished.unlink(missing_ok=True)
         try:
-            link_or_copy(path, unfinished) if is_ours else copy(path, unfinished)
+            if is_ours:
+                link_or_copy(path, unfinished)
+            else:
+                copying = ProgressEvents(f"copying {file.name}", file.num_bytes, on_event)
+                copy(path, unfinished, copying)
             check(unfinished)
             unfinished.replace(target)
         finally:
@@ -90,8 +95,8 @@ def _size(path: Path) -> int | None:
         return None  # of a folder that we may not read
 
 
-def _has_content(path: Path, sha256: str) -> bool:
+def _has_content(path: Path, sha256: str, on_progress: Callable[[int], None]) -> bool:
     try:
-        return sha256_of(path) == sha256
+        return sha256_of(path, on_progress) == sha256
     except OSError:
         return False  # unreadable, as a stick that is going bad: the hub has it too

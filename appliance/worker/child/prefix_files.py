@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.engine.cache.host_prefixes import SavedPrefix
-from appliance.llama.weight_files import files_of
+from appliance.llama.loading.weight_files import files_of
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"

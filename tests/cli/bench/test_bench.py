@@ -7,10 +7,15 @@ from pathlib import Path
 
 from appliance.api.app import create_app
 from appliance.cli.bench.bench import Report, as_text
+from appliance.cli.network.certificates import Certificates
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
+from appliance.settings import ServerOptions
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around
 from tests.cli.chat.commands import run_command
+from tests.cli.network.conftest import Listen
+from tests.cli.network.own_certificates import Authority
+from tests.serve.server import free_port
 
 SIZES = ("--streams", "2", "--prompt-tokens", "20", "--tokens", "8")
 
@@ -35,6 +40,7 @@ async def test_loads_are_measured_and_compared(serve: Serve, tmp_path: Path) -> 
     words = ("bench", "novels", "--url", url, *SIZES, "--api-key-file", str(keys))
     ended = await run_command(tmp_path, *words, "--json")
     assert ended.exit_code == 0, ended.err
+    assert "several streams: 100 %" in ended.err
     report = json.loads(ended.out)
     assert [*report["loads"]] == ["one stream", "several streams", "shared prefix"]
     assert all(load["throughput_tokens_per_s"] > 0 for load in report["loads"].values())
@@ -50,6 +56,22 @@ async def test_loads_are_measured_and_compared(serve: Serve, tmp_path: Path) -> 
     ended = await run_command(tmp_path, *words, "--streams", "3", "--against", str(earlier))
     assert (ended.exit_code, ended.out) == (2, "")
     assert "was measured with other sizes: --streams 2 --prompt-tokens 20" in ended.err
+
+
+async def test_over_tls(listen: Listen, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    Authority().write(cert, key)
+    options = ServerOptions(
+        port=free_port(), tls_cert=cert, tls_key=key, models_dir=tmp_path, state_dir=tmp_path
+    )
+    listen(options, gateway_around(scripted()), Certificates(cert, key))
+    words = ("bench", "novels", "--url", f"https://127.0.0.1:{options.port}", *SIZES)
+    ended = await run_command(tmp_path, *words, "--tls-cert", str(cert))
+    assert ended.exit_code == 0, ended.err
+    assert ended.out.startswith("novels: 2 streams")
+    ended = await run_command(tmp_path, *words)
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert "certificate verify failed" in ended.err, "of an authority that nobody knows"
 
 
 def test_what_is_better_is_above_one() -> None:
@@ -68,3 +90,11 @@ def test_what_is_better_is_above_one() -> None:
     assert lines[0] == "novels: 4 streams, prompts of 256 words, answers of 64 tokens"
     assert lines[2].split() == ["ttft", "p50,", "s", "0.500", "(2.00x)"]
     assert lines[6].split() == ["throughput,", "tokens/s", "30.0", "(1.50x)"]
+    at = lines.index("ttft p50, s")
+    assert lines[at : at + 3] == [
+        "ttft p50, s",
+        f"  one stream, before  {40 * '█'} 1.000",
+        f"  one stream          {20 * '█'} 0.500",
+    ]
+    assert lines[-1] == f"  one stream          {40 * '█'} 30.0"
+    assert lines[-2] == f"  one stream, before  {26 * '█'}▋ 20.0"

@@ -198,6 +198,7 @@ async def test_commands_in_a_pipe(serve: Serve, tmp_path: Path) -> None:
         ("/params top_k=x", "top_k must be a whole number (got 'x')."),
         ("/retry", "There is no question yet."),
         ("/save", "Which file? /save FILE."),
+        ("/image a.png", "a.png is not sent: no model here sees pictures yet."),
         ("/load absent", "absent cannot be read: No such file or directory."),
     ],
 )

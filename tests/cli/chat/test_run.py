@@ -121,3 +121,9 @@ async def test_a_model_that_the_server_lacks_is_refused(url: str, tmp_path: Path
     assert (ended.exit_code, ended.out) == (1, "")
     assert ended.err.startswith("error: ")
     assert "'other'" in ended.err
+
+
+async def test_a_picture_is_refused(tmp_path: Path) -> None:
+    ended = await run_command(tmp_path, "run", "novels", "What is this?", "--image", "a.png")
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err.startswith("error: a.png is not sent: no model here sees pictures yet.")

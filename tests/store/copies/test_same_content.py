@@ -46,7 +46,10 @@ def test_the_same_content_of_another_repository_is_linked(
 
     assert hub.downloads() == []
     assert path.samefile(pulled)
-    assert told == [f"same-Q8_0.gguf is here already: taken from {pulled}"]
+    assert told == [
+        f"checking {NAME}",
+        f"same-Q8_0.gguf is here already: taken from {pulled}",
+    ]
     assert left_behind(to) == ["same-GGUF/same-Q8_0.gguf", f"tiny-GGUF/{NAME}"]
     ModelStore(to.models_dir, load_catalog()).remove(REPO)
     assert path.read_bytes() == content, "each has the file without the other"
@@ -90,7 +93,12 @@ def test_a_file_of_a_given_folder_is_copied_by_its_content(
 
     assert hub.downloads() == []
     assert (path.read_bytes(), path.samefile(stick / "b.bin")) == (content, False)
-    assert told == [f"same-Q8_0.gguf is here already: taken from {stick / 'b.bin'}"]
+    assert told == [
+        "checking a.gguf",
+        "checking b.bin",
+        f"same-Q8_0.gguf is here already: taken from {stick / 'b.bin'}",
+        "copying same-Q8_0.gguf",
+    ]
 
 
 def test_of_a_new_revision_only_what_changed_is_fetched(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.llama import weight_files
-from appliance.llama.weight_files import files_of, read_in_huge_pages
+from appliance.llama.loading import weight_files
+from appliance.llama.loading.weight_files import files_of, read_in_huge_pages
 
 HUGE_PAGE = 2 << 20
 

@@ -13,9 +13,11 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from appliance.llama.loading.progress import LoadProgress
 
 _log = logging.getLogger(__name__)
 _FIRST_PART = "-00001-of-"  # in the name of the first of several files
@@ -51,19 +53,34 @@ def read_in_huge_pages(model: Path) -> int:
 
     It only ever makes reading quicker: what the kernel refuses is left as it is.
     """
-    huge = sum(_read(path) for path in files_of(model))
+    files = files_of(model)
+    progress = _Reading(files, LoadProgress(f"reading {model.name}"))
+    huge = sum(_read(path, progress) for path in files)
     _log.debug("weights: %d MiB of %s in huge pages", huge >> 20, model.name)
     return huge
 
 
-def _read(path: Path) -> int:
+class _Reading:
+    """Adds up what was read of several files."""
+
+    def __init__(self, files: Sequence[Path], on_share: Callable[[float], None]) -> None:
+        self._num_bytes = sum(path.stat().st_size for path in files if path.exists())
+        self._on_share = on_share
+        self._done_bytes = 0
+
+    def __call__(self, num_bytes: int) -> None:
+        self._done_bytes += num_bytes
+        self._on_share(self._done_bytes / self._num_bytes)
+
+
+def _read(path: Path, on_read: Callable[[int], None]) -> int:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not hasattr(mmap, "MADV_HUGEPAGE") or size < _HUGE_PAGE or not _ROLLUP.exists():
                 return 0
             with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
-                return _MappedFile(file.fileno(), mapped, size).read()
+                return _MappedFile(file.fileno(), mapped, size).read(on_read)
     except OSError as error:  # whoever loads the model says what is wrong with the file
         _log.debug("no huge pages for %s: %s", path, error)
         return 0
@@ -77,11 +94,15 @@ class _MappedFile:
     mapped: mmap.mmap
     size: int
 
-    def read(self) -> int:
-        """Returns the bytes in huge pages."""
+    def read(self, on_read: Callable[[int], None]) -> int:
+        """Returns the bytes in huge pages; `on_read` gets the bytes of each piece."""
         self.mapped.madvise(mmap.MADV_HUGEPAGE)
         others, started_s = _huge_bytes(), time.monotonic()
-        small = [chunk for chunk in self._chunks() if not self._populate(chunk)]
+        small = []
+        for chunk in self._chunks():
+            if not self._populate(chunk):
+                small.append(chunk)
+            on_read(chunk.length)
         was_in_memory = self.size > _MIN_BYTES_PER_S * (time.monotonic() - started_s)
         if small and was_in_memory and not self._collapse(small):
             self._read_again(small)

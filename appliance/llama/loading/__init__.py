@@ -1,0 +1,1 @@
+"""From the file of a model to its weights in memory. Knows no vocabulary and no context."""
