@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import __version__
-from release import bundle, dependencies, own_wheel
+from release import bundle, container, dependencies, own_wheel, sbom
+from release.deb import package
+from release.homebrew import formula
 from release.llama_cpp import build as llama_cpp
 from release.target import CHECKOUT, MACHINES, NotMade, Target, read_epoch
 
@@ -33,9 +35,14 @@ STEPS: tuple[Step, ...] = (
     Step("own", "the appliance, with its kernels", own_wheel.make),
     Step("dependencies", "what both need, and the model", dependencies.collect),
     Step("installer", "install.sh beside the wheels", bundle.put_installer),
+    Step("container", "a Containerfile beside it", container.put_containerfile),
     Step("manifest", "what the wheels are for", bundle.write_manifest),
+    Step("sbom", "what is inside, and its licences", sbom.make),
     Step("sums", "SHA-256 of every file", bundle.write_sums),
     Step("archive", "the bundle as one file", bundle.pack),
+    Step("deb", "the same as a Debian package", package.make),
+    Step("homebrew", "our sources, and a formula for them", formula.make),
+    Step("downloads", "SHA-256 of all that people download", bundle.write_download_sums),
 )
 
 
@@ -52,6 +59,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--machine", choices=MACHINES, default=platform.machine(), help="default: this one's kind"
     )
+    parser.add_argument(
+        "--url", help="where people will download from; without it, there is no formula"
+    )
     options = parser.parse_args(argv)
     unknown = set(options.steps) - {step.name for step in STEPS}
     if unknown:
@@ -67,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
             machine=options.machine,
             out=options.out.absolute(),
             epoch=read_epoch(),
+            url=options.url,
         )
         for step in STEPS:
             if not options.steps or step.name in options.steps:

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from release.target import CHECKOUT, GLIBC, PYTHONS, NotMade, Target, pinned_version
@@ -54,12 +54,21 @@ def write_manifest(target: Target) -> None:
 
 def write_sums(target: Target) -> None:
     """SHA-256 of every file, as `sha256sum -c` reads them."""
-    (target.folder / SUMS).unlink(missing_ok=True)
+    _write_sums(target.folder, find_files(target.folder))
+
+
+def write_download_sums(target: Target) -> None:
+    """Likewise, of the files that people download."""
+    _write_sums(target.out, (path for path in sorted(target.out.iterdir()) if path.is_file()))
+
+
+def _write_sums(folder: Path, paths: Iterable[Path]) -> None:
     lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(target.folder)}"
-        for path in find_files(target.folder)
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}"
+        for path in paths
+        if path != folder / SUMS
     ]
-    (target.folder / SUMS).write_text("\n".join(lines) + "\n")
+    (folder / SUMS).write_text("\n".join(lines) + "\n")
 
 
 def pack(target: Target) -> None:

@@ -36,6 +36,7 @@ class Target:
     machine: str
     out: Path  # holds everything that is made
     epoch: int  # seconds since 1970: the date of every file inside
+    url: str | None = None  # the folder that people will download from
 
     @property
     def name(self) -> str:

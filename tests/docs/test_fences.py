@@ -38,6 +38,7 @@ from tests.docs.shell import commands, typed
 # Why a piece of code is not run.
 NEEDS = {
     "agent",  # a program that somebody else made
+    "container",  # a program that builds or runs them
     "gpu",
     "hub",  # a model of a hub
     "keys",
