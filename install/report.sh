@@ -9,6 +9,7 @@ log_file=''
 progress_pid=''
 step_status=0
 remarks=()
+temporaries=() # what is to be gone at the end
 
 say() { printf '%s\n' "$*"; }
 
@@ -65,6 +66,7 @@ stop_progress() {
 on_exit() {
     local status=$?
     stop_progress
+    rm -rf -- ${temporaries[@]+"${temporaries[@]}"}
     if ((status == TOLD)); then
         exit 1
     elif ((status != 0)); then

@@ -30,8 +30,8 @@ is_in_a_home() {
     esac
 }
 
-# Prints the first usable interpreter: PYTHON alone if set, else python3, else the newest python3.N. With $1 (a version
-# such as 3.11) only that version; with $2 (1) none that lies in a home directory.
+# Prints the first usable interpreter: PYTHON alone if set, else python3, else the newest python3.N. With $1 (versions
+# such as "3.11 3.12") only those; with $2 (1) none that lies in a home directory.
 detect_python() {
     local wanted=${1:-} outside_homes=${2:-0} candidate version status home without_venv='' too_old='' other='' in_home=''
     local candidates=(python3 python3.14 python3.13 python3.12 python3.11 python3.10)
@@ -46,7 +46,7 @@ detect_python() {
         version=$(probe_python "$candidate") || status=$?
         if ((status == 0)); then
             home=$(python_identity "$candidate")
-            if [[ -n "$wanted" && "$version" != "$wanted" ]]; then
+            if [[ -n "$wanted" && " $wanted " != *" $version "* ]]; then
                 other=${other:-"$candidate is Python $version"}
             elif ((outside_homes)) && is_in_a_home "${home#* }"; then
                 in_home=${in_home:-"$candidate is ${home#* }"}
@@ -68,8 +68,8 @@ detect_python() {
             "$(install_hint python)" 'Or choose another one: PYTHON=/usr/bin/python3 ./install.sh --service'
     fi
     if [[ -n "$other" ]]; then
-        die 'Check Python' "The wheels were prepared for Python $wanted, but $other." \
-            "Install Python $wanted, or prepare them again with: PYTHON=python${other##* } ./install.sh --download DIR"
+        die 'Check Python' "The wheels were prepared for Python ${wanted// /, }, but $other." \
+            "Install Python ${wanted##* }, or prepare them again with: PYTHON=python${other##* } ./install.sh --download DIR"
     fi
     if [[ -n "${PYTHON:-}" ]]; then
         die 'Check Python' "PYTHON=$PYTHON is not a usable Python 3.$MIN_PYTHON_MINOR or newer. ${too_old:+($too_old.)}"

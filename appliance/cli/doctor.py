@@ -84,7 +84,8 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
     first = cpu_checks.check_library(library)
     if not isinstance(library, LibraryInfo):
         return _Cpu([first], None, amx_free_build_advised=False)
-    checks = [first, cpu_checks.check_gpus(library)]
+    backend = cpu_checks.check_backend(library)
+    checks = [first, *([backend] if backend else []), cpu_checks.check_gpus(library)]
     try:
         files = embedded_files(embedded_spec(settings), ProgressLines(sys.stderr))
     except ApplianceError as error:

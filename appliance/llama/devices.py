@@ -1,5 +1,6 @@
 """Runs in a child process:
-lists the devices that ggml sees and what the library was built for.
+lists the devices that ggml sees, what the library was built for, and which of its back
+ends suit this CPU.
 
 Uses none of them.
 
@@ -13,6 +14,7 @@ import ctypes
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import llama_cpp
 from llama_cpp._ggml import libggml  # the binding offers no device list of its own
@@ -21,6 +23,17 @@ from appliance.llama import library
 
 # ggml-backend.h, enum ggml_backend_dev_type, in its order.
 _KINDS = ("CPU", "GPU", "IGPU", "ACCEL", "META")
+
+
+class _DlInfo(ctypes.Structure):
+    """dlfcn.h, Dl_info."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
 
 
 def _declare() -> None:
@@ -56,6 +69,7 @@ def _devices() -> Iterator[dict[str, object]]:
             "memory_total_bytes": total.value,
             "memory_free_bytes": free.value,
             "splits_rows": _splits_rows(handle),
+            "library": _library_of(handle).name,
         }
 
 
@@ -69,6 +83,24 @@ def _splits_rows(handle: int) -> bool:
     )
 
 
+def _library_of(handle: int) -> Path:
+    """The file with the device's code; a device begins with the address of a function
+    of its own (ggml-backend-impl.h).
+    """
+    info = _DlInfo()
+    function = ctypes.c_void_p.from_address(handle)
+    found = ctypes.CDLL(None).dladdr(function, ctypes.byref(info))
+    return Path(info.file.decode()) if found else Path()
+
+
+def _cpu_scores() -> dict[str, int]:
+    """How well each of several back ends suits this CPU, as it says itself: 0 where it
+    cannot run here, else the more the better. Empty where there is only one.
+    """
+    files = sorted((Path(llama_cpp.__file__).parent / "lib").glob("libggml-cpu-*.so"))
+    return {file.name: ctypes.CDLL(str(file)).ggml_backend_score() for file in files}
+
+
 def main() -> int:
     library.start()
     _declare()
@@ -76,6 +108,7 @@ def main() -> int:
         "system_info": library.system_info(),
         "supports_gpu_offload": bool(llama_cpp.llama_supports_gpu_offload()),
         "devices": list(_devices()),
+        "cpu_scores": _cpu_scores(),
     }
     print(json.dumps(info))  # noqa: T201 - the answer to the parent
     return 0

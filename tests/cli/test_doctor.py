@@ -166,6 +166,36 @@ def test_a_library_that_cannot_be_loaded_is_a_fail() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scores", "status", "finding"),
+    [
+        ({"x64": 1, "haswell": 63, "zen4": 1983, "sapphirerapids": 0}, CheckStatus.OK,
+         "zen4, the best of the 3 of 4 that this CPU can run"),
+        ({"x64": 1, "zen4": 63, "icelake": 64}, CheckStatus.WARN,
+         "zen4, though icelake is the best of the 3 of 3 that this CPU can run"),
+    ],
+)  # fmt: skip
+def test_the_back_end_that_computes_is_named(
+    scores: dict[str, int], status: CheckStatus, finding: str
+) -> None:
+    cpu = NativeDevice(
+        name="CPU",
+        description="EPYC",
+        kind="CPU",
+        memory_total_bytes=0,
+        memory_free_bytes=0,
+        library="libggml-cpu-zen4.so",
+    )
+    files = {f"libggml-cpu-{name}.so": score for name, score in scores.items()}
+    check = cpu_checks.check_backend(replace(LIBRARY, devices=[cpu], cpu_scores=files))
+    assert check is not None
+    assert (check.status, check.finding) == (status, finding)
+
+
+def test_a_library_for_one_cpu_has_no_line_for_its_back_end() -> None:
+    assert cpu_checks.check_backend(LIBRARY) is None
+
+
 def test_a_gpu_is_listed() -> None:
     gpu = NativeDevice(
         name="CUDA0",

@@ -50,7 +50,7 @@ def test_the_plan_names_them(machine: Machine) -> None:
 
 def test_prepared_wheels_have_them_or_not(machine: Machine) -> None:
     refused = machine.install("--offline", "wheels", "--no-kernels")
-    assert "--offline installs wheels that were prepared" in refused.stderr
+    assert "--offline and --prebuilt install wheels as they are" in refused.stderr
 
 
 def test_uninstalling_takes_them_out_of_the_checkout(machine: Machine) -> None:

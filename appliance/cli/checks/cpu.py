@@ -50,6 +50,26 @@ def check_library(library: LibraryInfo | str) -> Check:
     )
 
 
+def check_backend(library: LibraryInfo) -> Check | None:
+    """Where there are several for different CPUs: whether the best one computes."""
+    scores = library.cpu_scores
+    if not scores:
+        return None
+    taken = next((device.library for device in library.devices if device.kind == "CPU"), "")
+    best = max(scores, key=lambda name: scores[name])
+    is_best = scores.get(taken) == scores[best]
+    usable = sum(score > 0 for score in scores.values())
+    of_all = f"the best of the {usable} of {len(scores)} that this CPU can run"
+    return Check(
+        name="CPU back end",
+        status=CheckStatus.OK if is_best else CheckStatus.WARN,
+        finding=f"{_cpu_name(taken)}, "
+        + (of_all if is_best else f"though {_cpu_name(best)} is {of_all}"),
+        way_out="" if is_best else _INSTALL,
+        data={"taken": taken, "scores": scores},
+    )
+
+
 def check_path(
     path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_free_build_advised: bool
 ) -> Check:
@@ -120,6 +140,11 @@ def check_gpus(library: LibraryInfo) -> Check:
     )
     finding = f"{seen}; `appliance fit` shows which layers of a model they compute"
     return Check(name="GPU", status=CheckStatus.OK, finding=finding, data=data)
+
+
+def _cpu_name(file: str) -> str:
+    """`zen4`, of libggml-cpu-zen4.so."""
+    return file.removeprefix("libggml-cpu-").rpartition(".")[0] or "none"
 
 
 def _features(library: LibraryInfo) -> str:

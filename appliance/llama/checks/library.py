@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -36,6 +36,7 @@ class NativeDevice:
     memory_total_bytes: int
     memory_free_bytes: int
     splits_rows: bool = False  # its backend has split buffers, so split mode `row` works on it
+    library: str = ""  # the name of the file with its code
 
     @property
     def is_gpu(self) -> bool:
@@ -49,6 +50,9 @@ class LibraryInfo:
     system_info: str  # llama.cpp's own line on the instruction sets it was built for
     supports_gpu_offload: bool
     devices: list[NativeDevice]
+    # of back ends for the CPU, by their files' names, where there are several: 0 for one
+    # that cannot run here, else the more the better
+    cpu_scores: dict[str, int] = field(default_factory=dict)
 
     @property
     def built_with_amx(self) -> bool:
