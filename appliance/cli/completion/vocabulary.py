@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _MAX_HELP_CHARS = 60
+_MODEL = "MODEL"  # as the help calls the argument that names one
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,24 @@ class Word:
 class CommandWords:
     command: Word
     words: tuple[Word, ...]
+    takes_model: bool = False  # the name of one, behind the command
 
 
 def vocabulary_of(parser: argparse.ArgumentParser) -> tuple[CommandWords, ...]:
     # argparse offers none of this in public, and shows it as text only
     return tuple(
-        CommandWords(_word(named.dest, named.help), tuple(_words(group.choices[named.dest])))
+        CommandWords(
+            _word(named.dest, named.help),
+            tuple(_words(group.choices[named.dest])),
+            takes_model=_takes_model(group.choices[named.dest]),
+        )
         for group in _groups(parser)
         for named in group._choices_actions
     )
+
+
+def _takes_model(parser: argparse.ArgumentParser) -> bool:
+    return any(action.metavar == _MODEL and not action.option_strings for action in parser._actions)
 
 
 def _words(parser: argparse.ArgumentParser) -> Iterator[Word]:

@@ -1,4 +1,4 @@
-"""A terminal of 24 lines and 80 columns in which a command runs. Knows no command."""
+"""A terminal of 24 lines and 80 columns in which a program runs. Knows no command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+APPLIANCE = (sys.executable, "-m", "appliance")
 AWAIT_S = 60.0
 CTRL_C, CTRL_D = "\x03", "\x04"
 # takes the terminal as its own, so that Ctrl-C reaches it, and becomes the command
@@ -23,9 +24,11 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\
 
 
 class Terminal:
-    def __init__(self, words: Sequence[str], around: dict[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], around: dict[str, str], program: Sequence[str] = APPLIANCE
+    ) -> None:
         self._master, slave = os.openpty()
-        command = [sys.executable, "-m", "appliance", *words]
+        command = [*program, *words]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _TAKE, *command],
             stdin=slave,

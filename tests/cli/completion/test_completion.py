@@ -12,10 +12,12 @@ from appliance.cli.commands import COMMANDS
 from appliance.cli.completion.scripts import SHELLS, fish, zsh
 from appliance.cli.completion.vocabulary import CommandWords, Word
 
+FLAGS = ("-h", "--help", "--config", "--models-dir")
 WORDS = (
     CommandWords(
         Word("serve", "Serve it's models"),
         (Word("--ctx", "Longest: in tokens", takes_value=True), Word("-n", ""), Word("list", "")),
+        takes_model=True,
     ),
 )
 
@@ -30,9 +32,9 @@ def script(shell: str, home: Path, capsys: pytest.CaptureFixture[str]) -> str:
     [
         (("ser",), {"serve"}),
         (("doctor", "--fo"), {"--forget"}),
-        (("completion", ""), {"bash", "zsh", "fish", "-h", "--help", "--config"}),
+        (("completion", ""), {"bash", "zsh", "fish", "names", *FLAGS}),
         (("keys", "rot"), {"rotate"}),
-        (("serve", "./mod"), set()),  # the shell offers files
+        (("doctor", "./mod"), set()),  # the shell offers files
     ],
 )
 def test_bash_completes(
@@ -41,7 +43,11 @@ def test_bash_completes(
     path = tmp_path / "completion.bash"
     path.write_text(script("bash", tmp_path, capsys))
     words = " ".join(f"'{word}'" for word in ("appliance", *typed))
-    asked = f"source {path}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _appliance"
+    line = " ".join(("appliance", *typed))
+    asked = (
+        f"source {path}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; COMP_LINE='{line}'; "
+        f"COMP_POINT={len(line)}; _appliance"
+    )
     done = subprocess.run(
         ["bash", "--norc", "-c", f'{asked}; printf "%s\\n" "${{COMPREPLY[@]}}"'],
         capture_output=True,
@@ -63,7 +69,7 @@ def test_every_command_is_in_every_script(
 def test_zsh_quotes_and_describes() -> None:
     text = zsh(WORDS)
     assert r"entries=('serve:Serve it'\''s models')" in text
-    assert "serve) entries=('--ctx:Longest: in tokens' '-n:' 'list:') ;;" in text
+    assert "serve) flags=('--ctx:Longest: in tokens' '-n:'); entries=('list:') ;;" in text
 
 
 def test_fish_quotes_and_describes() -> None:
@@ -73,4 +79,6 @@ def test_fish_quotes_and_describes() -> None:
         "-l ctx -r -d 'Longest: in tokens'",
         "complete -c appliance -n '__fish_seen_subcommand_from serve' -s n",
         "complete -c appliance -n '__fish_seen_subcommand_from serve' -a list",
+        "complete -c appliance -n '__fish_seen_subcommand_from serve' -a '(set -l typed "
+        "(commandline -opc); $typed[1] completion names 2>/dev/null)'",
     ]
