@@ -16,34 +16,27 @@ from release.pip import run_pip
 from release.target import GLIBC, PYTHONS, NotMade, Target, read_toml
 
 LIST = Path(__file__).with_name("dependencies.txt")
-_BUILT_BY_US = frozenset({"llama-cpp-python"})
+_BUILT_BY_US = ("appliance", "llama_cpp_python")
 
 
 def collect(target: Target) -> None:
     """Raises `NotMade` where one has no wheel for a Python or machine."""
     target.wheels.mkdir(parents=True, exist_ok=True)
+    for old in target.wheels.glob("*.whl"):
+        if not old.name.startswith(_BUILT_BY_US):
+            old.unlink()
     for python in PYTHONS:
-        wanted = [text for text in read_list() if is_wanted(text, python, target.machine)]
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write("\n".join(wanted) + "\n")
+            file.write("\n".join(find_wanted(python, target.machine)) + "\n")
             file.flush()
             _download(target, python, ["--require-hashes", "--requirement", file.name])
     _download(target, PYTHONS[0], [_model_package()])
 
 
-def read_list() -> Iterator[str]:
-    """Each requirement with its marker and its sums, on one line."""
-    text = LIST.read_text().replace("\\\n", " ")
-    return (line for line in text.splitlines() if line and not line.startswith("#"))
-
-
-def is_wanted(text: str, python: str, machine: str) -> bool:
-    """Whether some release of `python` on a Linux machine needs it. (pip itself would
-    judge by the Python that it runs on.)
+def find_wanted(python: str, machine: str) -> Iterator[str]:
+    """Packages with version and sums, a line each, that some release of `python` on a
+    Linux machine needs. Without the markers, which pip would judge by its own Python.
     """
-    requirement = Requirement(text.partition(" --hash")[0])
-    if requirement.name in _BUILT_BY_US:
-        return False
     environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -53,11 +46,19 @@ def is_wanted(text: str, python: str, machine: str) -> bool:
         "python_version": python,
         "sys_platform": "linux",
     }
-    marker = requirement.marker
-    return marker is None or any(
-        marker.evaluate(environment | {"python_full_version": f"{python}.{patch}"})
-        for patch in (0, 99)
-    )
+    for line in LIST.read_text().replace("\\\n", " ").splitlines():
+        if line.startswith("#"):
+            continue
+        text, *sums = line.split("--hash=")
+        package = Requirement(text)
+        if package.name.replace("-", "_") in _BUILT_BY_US:
+            continue
+        if package.marker is None or any(
+            package.marker.evaluate(environment | {"python_full_version": f"{python}.{patch}"})
+            for patch in (0, 99)
+        ):
+            hashes = (f"--hash={digest.strip()}" for digest in sums)
+            yield " ".join([f"{package.name}{package.specifier}", *hashes])
 
 
 def _download(target: Target, python: str, what: list[str]) -> None:

@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,14 @@ from appliance.llama.checks import LibraryInfo, find_kernels, inspect_library, r
 from appliance.llama.checks.correctness import why_wrong
 from release.target import CHECKOUT
 from tests.conftest import Embedded
+from tests.release.unpacked import released_wheels, unpack_wheels
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pattern = f"*-{platform.machine()}/wheels/llama_cpp_python-*.whl"
-    wheels = sorted((CHECKOUT / "dist").glob(pattern))
-    if not wheels:
-        pytest.skip("there is no release in dist/: python -m release llama-cpp")
+    wheels = released_wheels(platform.machine())
     folder = tmp_path_factory.mktemp("llama_cpp")
-    with zipfile.ZipFile(wheels[-1]) as wheel:
-        wheel.extractall(folder)
+    unpack_wheels(wheels, ("llama_cpp_python",), folder)
     return folder
 
 

@@ -1,0 +1,27 @@
+"""What a release in dist/ holds, unpacked for tests."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from release.target import CHECKOUT
+
+
+def released_wheels(machine: str) -> Path:
+    """The folder of a release's wheels; skips where none was made."""
+    found = sorted((CHECKOUT / "dist").glob(f"appliance-*-{machine}/wheels"))
+    if not found or not any(found[-1].glob("llama_cpp_python-*.whl")):
+        pytest.skip(f"there is no release: python -m release --machine {machine}")
+    return found[-1]
+
+
+def unpack_wheels(wheels: Path, names: tuple[str, ...], into: Path) -> None:
+    """One of each name; of several, that for CPython 3.11."""
+    for name in names:
+        found = sorted(wheels.glob(f"{name}-*.whl"))
+        chosen = next((path for path in found if "-cp311-" in path.name), found[0])
+        with zipfile.ZipFile(chosen) as wheel:
+            wheel.extractall(into)
