@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 
+_HOURS_A_DAY = 24
 _SAYS_NOTHING_S = 2.0
 _MAX_S = 1e9  # some thirty years
 _SECONDS_PER_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -37,9 +38,11 @@ def duration_s(text: str) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """`12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """`12 s`, `3 min 20 s`, `2 h 5 min`, `3 days`."""
     minutes, left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 2 * _HOURS_A_DAY:
+        return f"{hours // _HOURS_A_DAY} days"
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {left} s" if minutes else f"{left} s"

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from appliance import __version__
 from appliance.cli.command import Command, RawCommand
 from appliance.cli.commands import COMMANDS
-from appliance.errors import ApplianceError
+from appliance.cli.completion.vocabulary import vocabulary_of
+from appliance.errors import ApplianceError, BadSettings
 from appliance.settings import ServeSettings, add_flags, load
+from appliance.settings.options import did_you_mean
 from appliance.settings.sources import DEBUG_VARIABLE
 
 _DEBUG = "--debug"
@@ -105,6 +107,18 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         command.add_arguments(parser)
 
 
+def _not_taken(word: str, name: str | None, parser: argparse.ArgumentParser) -> BadSettings:
+    command = "appliance" if name is None else f"appliance {name}"
+    if not word.startswith("-"):
+        return BadSettings(f"{word!r} is one argument too many. See '{command} --help'.")
+    known = {each.command.text: each.words for each in vocabulary_of(parser)}
+    flags = [flag.text for flag in known.get(name or "", ()) if flag.text.startswith("--")]
+    return BadSettings(
+        f"'{command}' has no flag {word}, and what begins with - is one."
+        f"{did_you_mean(word, flags)} '{command} --help' lists its flags."
+    )
+
+
 def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     by_name = {command.name: command for command in COMMANDS}
     named = by_name.get(words[0]) if words else None
@@ -115,7 +129,9 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     if named is not None and named.passes_on and "--" in words:
         at = words.index("--")
         words, passed_on = words[:at], words[at + 1 :]
-    args = parser.parse_args(words, argparse.Namespace(passed_on=passed_on))
+    args, unknown = parser.parse_known_args(words, argparse.Namespace(passed_on=passed_on))
+    if unknown:
+        raise _not_taken(unknown[0], args.command, parser)
     command = by_name.get(args.command)
     if not isinstance(command, Command):
         from appliance.cli.running import overview

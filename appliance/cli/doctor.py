@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
         service_checks.check_server(Address.of(settings)),
         service_checks.check_service_manager(),
     ]
+    if settings.tls_cert is not None:
+        service.append(service_checks.check_certificate(settings.tls_cert, time.time()))
     disk = machine_checks.check_disk(settings.models_dir)
     cpu = _examine_cpu(settings, device, how)
     checks = [

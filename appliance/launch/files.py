@@ -55,7 +55,7 @@ def hub_id_with_quant(hub_id: HubId, quant: str | None) -> HubId:
         return hub_id
     if hub_id.choice is not None and hub_id.choice.upper() != quant:
         raise BadSettings(f"{hub_id} and --quant {quant} contradict each other. Use only one.")
-    return HubId(hub_id.repo, quant)
+    return replace(hub_id, choice=quant)
 
 
 def is_prepared(spec: ModelSpec) -> bool:

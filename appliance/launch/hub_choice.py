@@ -69,7 +69,7 @@ def look_in(directory: Path, hub_id: HubId, on_event: OnEvent) -> RemoteModel | 
 def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
     """The same for a repository that was found already."""
     assert source.hub is not None
-    repository = list_repository(source.hub.repo)
+    repository = list_repository(source.hub.repo, source.hub.revision)
     ggufs = find_gguf_files(repository)
     if ggufs.models or ggufs.missing:
         return _look_at_ggufs(repository, ggufs, source, on_event)

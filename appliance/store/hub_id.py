@@ -1,4 +1,4 @@
-"""How a model on a hub is named: `org/repo`, or `org/repo:CHOICE`.
+"""How a model on a hub is named: `org/repo[@REVISION][:CHOICE]`.
 
 Knows no hub and no folder.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 # What huggingface_hub.utils.validate_repo_id allows, with an owner; a CHOICE is the end
 # of a file's name.
 _PATTERN = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})(?::(?P<choice>\w[\w.-]{0,95}))?",
+    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})"
+    r"(?:@(?P<revision>\w[\w.-]{0,95}))?(?::(?P<choice>\w[\w.-]{0,95}))?",
     re.A,
 )
 
@@ -24,9 +25,12 @@ class HubId:
     repo: str
     # a quantization such as Q4_K_M, or more of a name's end; None: the plan chooses
     choice: str | None = None
+    revision: str | None = None  # a commit, tag or branch; None: the newest commit
 
     def __str__(self) -> str:
-        return self.repo if self.choice is None else f"{self.repo}:{self.choice}"
+        revision = "" if self.revision is None else f"@{self.revision}"
+        choice = "" if self.choice is None else f":{self.choice}"
+        return f"{self.repo}{revision}{choice}"
 
 
 # As it is written in a browser, and in the cache of Hugging Face's own tools.
@@ -52,7 +56,7 @@ def parse_hub_id(text: str) -> HubId | None:
         or "--" in match["repo"]
     ):
         return None
-    return HubId(match["repo"], match["choice"])
+    return HubId(match["repo"], match["choice"], match["revision"])
 
 
 def matching(choice: str, quantizations: Mapping[str, str | None]) -> list[str]:

@@ -74,6 +74,21 @@ def test_errors_are_one_line_and_exit_2(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("list", "--jsn"), "'appliance list' has no flag --jsn, and what begins with - is one."),
+        (("list", "--jsn"), " Did you mean --json? 'appliance list --help' lists its flags."),
+        (("rm", "a", "b"), "'b' is one argument too many. See 'appliance rm --help'."),
+    ],
+)
+def test_what_a_command_does_not_take(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words, home=tmp_path) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_fit_prints_every_candidate_and_the_reason(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,8 +25,8 @@ KEY = r"ak-[A-Za-z0-9]{8}-[A-Za-z0-9]{32}"
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Exit code, standard output, standard error."""
 
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main(["keys", *words, "--state-dir", str(tmp_path)], {"HOME": str(tmp_path)})
+    def run(*words: str, folder: Path = tmp_path) -> tuple[int, str, str]:
+        code = main(["keys", *words, "--state-dir", str(folder)], {"HOME": str(tmp_path)})
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -116,6 +116,8 @@ def test_revoking_and_rotating(run: Run) -> None:
         (("set", "alice"), "Give what is to change"),
         (("show", "bob"), "There is no key 'bob'."),
         (("create", "alice"), "There is a key 'alice' already"),
+        (("create", "a", "--expires", "2020-01-31"), "--expires must lie in the future"),
+        (("create", "-a"), "'appliance keys' has no flag -a, and what begins with - is one."),
         (("create", "a b"), "A key's name must be 1 to 64 letters"),
     ],
 )
@@ -148,6 +150,12 @@ def test_values_that_are_not_allowed(
 def test_nothing_is_made_by_looking(run: Run, tmp_path: Path) -> None:
     assert run("list")[:2] == (0, f"There are no keys in {tmp_path}.\n")
     assert run("list", "--json")[:2] == (0, "[]\n")
+    for words in (("list",), ("list", "--json"), ("show", "alice")):
+        code, out, err = run(*words, folder=tmp_path / "typo")
+        assert (code, out) == (2, "")
+        assert (
+            err == f"error: There are no keys in {tmp_path}/typo: is it the server's --state-dir?\n"
+        )
     code, _, err = run("show", "alice")
     assert (code, "is it the server's --state-dir?" in err) == (2, True)
     assert not (tmp_path / FILE_NAME).exists()

@@ -62,6 +62,7 @@ class HubServer:
     token: str | None = None
     gated: set[str] = field(default_factory=set)
     lists: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
+    absent_revisions: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     held: threading.Event = field(default_factory=threading.Event)
@@ -137,12 +138,14 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         token = self.headers.get("Authorization")
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range"), token))
-        listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path)
+        listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path)
         resolved = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)", path)
         stored = re.fullmatch(r"/lfs/([^/]+/[^/]+)/(.+)", path)
         scope_list = re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo/files", path)
         scope_file = re.fullmatch(r"/models/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-        if listed:
+        if listed and listed[2] in self.hub.absent_revisions:
+            self._error(404, "RevisionNotFound")
+        elif listed:
             self._list(listed[1], token)
         elif resolved:
             self._resolve(resolved[1], unquote(resolved[3]), token)

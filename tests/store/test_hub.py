@@ -51,6 +51,18 @@ def test_a_repository_that_is_not_there(hub: HubServer) -> None:
         list_repository("org/absent")
 
 
+def test_a_revision_is_asked_for_and_one_that_is_not_there_is_told(
+    hub: HubServer, repository: Repository
+) -> None:
+    hub.absent_revisions.add("v9")
+    assert list_repository(REPO, "v1").commit == repository.commit
+    assert hub.requests[-1].path == f"/api/models/{REPO}/revision/v1"
+    with pytest.raises(
+        BadSettings, match=rf"{REPO} has no revision v9 at {hub.url}. 'appliance pull {REPO}' takes"
+    ):
+        list_repository(REPO, "v9")
+
+
 def test_offline_is_reported(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 

@@ -76,6 +76,8 @@ def test_what_is_fetched_beside_the_weights() -> None:
     ("text", "meant"),
     [
         ("org/repo", HubId("org/repo")),
+        ("org/repo@v1.0", HubId("org/repo", revision="v1.0")),
+        ("hf.co/org/repo@main:Q8_0", HubId("org/repo", "Q8_0", "main")),
         ("org/Qwen2.5-0.5B:UD-Q4_K_XL", HubId("org/Qwen2.5-0.5B", "UD-Q4_K_XL")),
         ("repo", None),
         ("a/b/c", None),

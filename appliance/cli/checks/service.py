@@ -10,9 +10,11 @@ import http.client
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 from appliance.cli.checks import Check, CheckStatus
 from appliance.cli.network.reaching import Address
+from appliance.cli.network.validity import validity_of
 from appliance.errors import BadSettings
 
 _TIMEOUT_S = 2.0
@@ -70,6 +72,36 @@ def check_server(address: Address) -> Check:
         status=CheckStatus.WARN,
         finding=finding,
         way_out="See the server's log.",
+        data=data,
+    )
+
+
+def check_certificate(cert: Path, now_s: float) -> Check:
+    """The file that --tls-cert names, whether a server runs or not."""
+    name = "certificate"
+    try:
+        validity = validity_of(cert)
+    except (OSError, ValueError) as error:
+        return Check(
+            name=name,
+            status=CheckStatus.WARN,
+            finding=f"{cert} cannot be read: {error}",
+            way_out="Give --tls-cert a file of certificates in PEM form that you may read.",
+        )
+    data = {"valid_from_s": validity.from_s, "valid_until_s": validity.until_s}
+    complaint = validity.complaint(now_s)
+    if complaint:
+        return Check(
+            name=name,
+            status=CheckStatus.WARN,
+            finding=f"{cert} {complaint}",
+            way_out="Renew it. A running server takes up the new file by itself.",
+            data=data,
+        )
+    return Check(
+        name=name,
+        status=CheckStatus.OK,
+        finding=f"{cert} is valid until {validity.last_day}",
         data=data,
     )
 

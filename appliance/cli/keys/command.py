@@ -90,7 +90,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         raise BadSettings(f"{args.action} changes no terms. Use 'appliance keys set NAME'.")
     path = settings.state_dir / FILE_NAME
     if args.action != "create" and not path.exists():
-        if args.action == "list":
+        if args.action == "list" and settings.state_dir.is_dir():
             print("[]" if args.json else f"There are no keys in {settings.state_dir}.")
             return 0
         raise BadSettings(
@@ -107,6 +107,9 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 
 def _create(asked: _Asked) -> _Report:
+    expires_s = asked.terms.get("expires_s")
+    if expires_s is not None and expires_s <= time.time():
+        raise BadSettings("--expires must lie in the future: this key would open nothing.")
     is_first = not all_keys(asked.connection)
     terms = KeyTerms().changed(asked.terms)
     report = _new(asked, create_key(asked.connection, asked.name, terms, time.time()))

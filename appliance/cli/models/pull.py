@@ -6,6 +6,7 @@ Knows no hub and no choice.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.cli.catalog.auto import with_auto
@@ -43,9 +44,8 @@ def run(settings: ServeSettings, *, from_dir: Path | None = None) -> int:
     plan = plan_or_explain(launch)
     print(as_text(remote.model.name, plan, launch.machine))
     hub_choice.fetch(spec, remote, plan, on_event, from_dir=from_dir)
-    chosen = HubId(
-        hub_id.repo, plan.quantization if not remote.files else model_name(plan.model_path)
-    )
+    choice = plan.quantization if not remote.files else model_name(plan.model_path)
+    chosen = replace(hub_id, choice=choice)
     model = prepare_source(store.resolve_hub(chosen), spec.settings.quant, on_event)
     for header in model.headers:
         print(

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.cli.network.validity import validity_of
 from appliance.errors import BadSettings
 
 CHECK_S = 5.0  # between two looks at the files
@@ -102,7 +104,19 @@ def _loaded(cert: Path, key: Path | None) -> ssl.SSLContext:
             ) from error
         except ssl.SSLError as error:
             raise BadSettings(_unusable(cert, key, error)) from error
+    _warn_of_dates(cert)
     return context
+
+
+def _warn_of_dates(cert: Path) -> None:
+    """Of a certificate that OpenSSL has taken: it does not look at them."""
+    try:
+        complaint = validity_of(cert).complaint(time.time())
+    except (OSError, ValueError) as error:
+        _log.debug("the dates of %s cannot be read: %s", cert, error)
+        return
+    if complaint:
+        _log.warning("the certificate in %s (--tls-cert) %s", cert, complaint)
 
 
 @contextlib.contextmanager

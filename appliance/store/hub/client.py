@@ -55,7 +55,7 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
     try:
         if modelscope.ENDPOINT:
             return _list_of_modelscope(repo, revision)
-        with as_our_errors(repo):
+        with as_our_errors(repo, revision=revision):
             info = HfApi(library_name="appliance", library_version=__version__).model_info(
                 repo,
                 revision=revision,
@@ -71,9 +71,10 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
 
 
 def _list_of_modelscope(repo: str, revision: str | None) -> Repository:
-    # the branch that is called main on a hub of Hugging Face's kind
-    branch = None if revision == constants.DEFAULT_REVISION else revision
-    with as_our_errors(repo):
+    # main is what Hugging Face's kind of hub calls the branch; commits are its own, too
+    is_elsewheres = revision == constants.DEFAULT_REVISION or is_sha1(revision)
+    branch = None if is_elsewheres else revision
+    with as_our_errors(repo, revision=branch):
         response = get_session().get(
             modelscope.list_url(repo, branch),
             headers=headers(),

@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from appliance.errors import BadSettings, PullFailed
@@ -34,7 +35,9 @@ def lost(repository: Repository, file: HubFile, error: Exception) -> PullFailed:
 
 
 @contextlib.contextmanager
-def as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
+def as_our_errors(
+    repo: str, name: str | None = None, *, revision: str | None = None
+) -> Iterator[None]:
     """Turns what huggingface_hub raises into our errors; what is transient passes where
     a file is read.
     """
@@ -48,6 +51,11 @@ def as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
         ) from error
     except GatedRepoError as error:
         raise _not_allowed(repo, "requires its terms to be accepted first") from error
+    except RevisionNotFoundError as error:
+        raise BadSettings(
+            f"{repo} has no revision {revision} at {endpoint()}. 'appliance pull {repo}' takes "
+            "the newest."
+        ) from error
     except RepositoryNotFoundError as error:
         raise _not_there(repo) from error
     except HfHubHTTPError as error:

@@ -11,6 +11,7 @@ import re
 from appliance.store.hub_id import HubId, parse_hub_id
 from appliance.store.known.hub_models import HubModel, load_hub_models
 
+_NEWEST = "main"  # an entry's that holds for the newest commit
 _OLLAMA_LIBRARY = re.compile(
     r"(?:https?://)?(?:registry\.)?ollama\.(?:com|ai)/library/(?P<name>[^/]+)/?"
 )
@@ -22,8 +23,8 @@ _CHOICE = re.compile(r"(?P<name>[^:/]+):(?P<quant>(?:UD-)?(?:I?Q\d\w*|MXFP4\w*))
 def find_repository(text: str) -> HubId | None:
     """The repository that `text` means, and which of its files; None where it means none.
 
-    `org/repo[:CHOICE]` and its address; a name of the catalog, with a quantization behind
-    a colon or without; a name of Ollama's library that the catalog has.
+    `org/repo[@REVISION][:CHOICE]` and its address; a name of the catalog, with a
+    quantization behind a colon or without; a name of Ollama's library that the catalog has.
     """
     return parse_hub_id(text) or _known(text)
 
@@ -50,10 +51,15 @@ def _known(text: str) -> HubId | None:
     name = text if library is None else library["name"]
     model = find_model(name)
     if model is not None:
-        return HubId(model.repository)
+        return HubId(model.repository, revision=_pinned(model))
     for pattern in (_CHOICE, _OLLAMA_TAG):
         match = pattern.fullmatch(name)
         model = None if match is None else find_model(match["name"])
         if match is not None and model is not None:
-            return HubId(model.repository, match["quant"].upper())
+            return HubId(model.repository, match["quant"].upper(), _pinned(model))
     return None
+
+
+def _pinned(model: HubModel) -> str | None:
+    """The commit at which the entry was looked up, where it names one."""
+    return None if model.revision == _NEWEST else model.revision

@@ -5,10 +5,9 @@ works offline afterwards.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -16,73 +15,11 @@ import pytest
 
 from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.budget import memory_budget
-from appliance.launch.cpu_paths import STATE_FILE_NAME
-from appliance.llama.checks import CpuPaths, PathMemory, PathResult
 from appliance.store.gguf_header import read_header
-from tests.conftest import CHECKPOINT, Embedded
+from tests.cli.models.conftest import GGUFS, WEIGHTS, Run
 from tests.serve.server import free_port
-from tests.store.hub_server import Fault, HubServer, running_hub
+from tests.store.hub_server import Fault, HubServer
 from tests.store.samples import Sample, write_sample
-
-GGUFS, WEIGHTS = "org/novels-GGUF", "org/novels"
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def hub(embedded: Embedded) -> Iterator[HubServer]:
-    """With the embedded model as GGUF files among
-    which to choose, and as a checkpoint.
-    """
-    with running_hub() as server:
-        files = [embedded.files[quant] for quant in ("Q8_0", "Q4_K_M", "Q2_K")]
-        ggufs = {path.name: path.read_bytes() for path in files}
-        server.add(
-            GGUFS, {**ggufs, "mmproj-F16.gguf": b"no language model", "README.md": b"# Novels"}
-        )
-        server.add(
-            WEIGHTS,
-            {path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()},
-        )
-        yield server
-
-
-@pytest.fixture
-def environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    """Of a machine on which both CPU paths are known to work: probing them is tested
-    elsewhere, and takes seconds.
-    """
-    works = PathResult(True, "works")
-    (tmp_path / "state").mkdir()
-    PathMemory(tmp_path / "state" / STATE_FILE_NAME).remember(CpuPaths(works, works))
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("APPLIANCE_", "HF_", "XDG_"))
-    }
-    directories = {
-        "APPLIANCE_MODELS_DIR": str(tmp_path / "models"),
-        "APPLIANCE_STATE_DIR": str(tmp_path / "state"),
-    }
-    return {**kept, **directories, "HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
-
-
-@pytest.fixture
-def run(environment: Mapping[str, str], tmp_path: Path) -> Run:
-    """Runs a command to its end; `HF_` variables may be added."""
-
-    def run(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "appliance", *argv]
-        return subprocess.run(
-            command,
-            env={**environment, **variables},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
 
 
 def ram_for(run: Run, wanted: str, *too_large: str) -> str:
@@ -178,19 +115,6 @@ def test_a_split_model_that_lacks_a_part_is_refused_by_the_parts_name(
     missing = "of which big-Q8_0-00001-of-00002.gguf is missing"
     for name in ("org/big:big-Q8_0", "org/bigger"):
         assert f"{name} is split over several files, {missing}" in run("pull", name).stderr
-
-
-def test_a_name_of_the_catalog_and_one_of_ollamas_library_mean_a_repository(
-    run: Run, hub: HubServer, tmp_path: Path
-) -> None:
-    repo = "bartowski/Llama-3.2-1B-Instruct-GGUF"
-    hub.add(repo, hub.repositories[GGUFS])
-
-    assert run("pull", "llama3.2:1b", "--quant", "Q2_K").returncode == 0
-    assert "novels-6m-Q2_K.gguf" in run("fit", "llama-3.2-1b:Q2_K", "--json").stdout
-    assert hub.downloads() == [("novels-6m-Q2_K.gguf", None)]
-    folder = tmp_path / "models" / "Llama-3.2-1B-Instruct-GGUF"
-    assert run("rm", "ollama.com/library/llama3.2:1b").stdout == f"Deleted {folder}\n"
 
 
 def test_what_is_not_a_model_is_reported_and_left_out(

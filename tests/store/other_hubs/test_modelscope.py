@@ -28,7 +28,7 @@ def test_a_model_is_pulled_and_checked_by_its_hash(
     hub: HubServer, content: bytes, to: Destination
 ) -> None:
     hub.add(REPO, {NAME: content, "README.md": b"# Tiny"})
-    repository = list_repository(REPO)
+    repository = list_repository(REPO, "a" * 40)  # a commit of Hugging Face's is none here
 
     path = pull(repository, to)
 
