@@ -29,6 +29,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.error_base": frozenset(),
     "appliance.errors": frozenset({"appliance.error_base"}),
     "appliance.durations": frozenset(),
+    "appliance.time_limit": frozenset(),
     "appliance.lifeline": frozenset(),
     "appliance.loopback": frozenset(),
     "appliance.logs": frozenset(),
@@ -48,19 +49,19 @@ LAYERS: dict[str, frozenset[str]] = {
     | {"appliance.engine", "appliance.llama.checks", "appliance.confinement"}
     | {"appliance.durations"},
     "appliance.text": RECORDS | {"appliance.engine"},
-    "appliance.worker": RECORDS | LEAVES,
+    "appliance.worker": RECORDS | LEAVES | {"appliance.time_limit"},
     "appliance.worker.child": RECORDS
     | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"}
     | {"appliance.logs", "appliance.lifeline"},
     "appliance.gateway": RECORDS
     | LEAVES
-    | {"appliance.worker", "appliance.logs", "appliance.durations"},
+    | {"appliance.worker", "appliance.logs", "appliance.durations", "appliance.time_limit"},
     "appliance.launch": RECORDS
     | LEAVES
-    | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
+    | {"appliance.gateway", "appliance.worker", "appliance.llama.checks", "appliance.time_limit"},
     "appliance.api": RECORDS
     | {"appliance.gateway", "appliance.durations", "appliance.logs", "appliance.loopback"}
-    | {"appliance.web"},
+    | {"appliance.web", "appliance.time_limit"},
     "appliance.fleet": RECORDS
     | LEAVES
     | {"appliance.api", "appliance.launch", "appliance.gateway"},
@@ -68,6 +69,7 @@ LAYERS: dict[str, frozenset[str]] = {
     | LEAVES
     | {
         "appliance.durations",
+        "appliance.time_limit",
         "appliance.fleet",
         "appliance.api",
         "appliance.launch",

@@ -42,6 +42,7 @@ from appliance.gateway.usage.log import UsageLog, with_energy
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+from appliance.time_limit import within
 from appliance.worker.client import nothing_to_tell
 
 # in flight in this process, each holding a socket and a queue; far above what the slots
@@ -313,7 +314,7 @@ class Gateway:
         if self._idle.is_set():
             return True
         try:
-            await asyncio.wait_for(self._idle.wait(), limit_s)
+            await within(limit_s, self._idle.wait())
         except asyncio.TimeoutError:
             return False
         return True

@@ -25,6 +25,7 @@ from appliance.errors import ApplianceError, ErrorRecord, SetupError, from_recor
 from appliance.launch.files import find_source, prepare_model
 from appliance.launch.spec import ModelSpec
 from appliance.store.event import OnEvent, StoreEvent
+from appliance.time_limit import within
 
 _END_S = 15.0  # it has to end children of its own
 
@@ -96,7 +97,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """
     _signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(process.wait(), _END_S)
+        await within(_END_S, process.wait())
     _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
 

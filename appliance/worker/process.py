@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
+from appliance.time_limit import within
 from appliance.worker.channel import AsyncChannel
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash
@@ -88,7 +89,7 @@ class WorkerProcess:
         """
         self.send(Load(config))
         try:
-            answer = await asyncio.wait_for(self.receive(), limit_s)
+            answer = await within(limit_s, self.receive())
         except asyncio.TimeoutError:
             self.kill(f"the model did not load within {limit_s:.0f} s")
             return None
@@ -106,7 +107,7 @@ class WorkerProcess:
     async def reap(self, *, was_ready: bool, limit_s: float) -> Crash:
         """Waits for its end; one that does not exit within `limit_s` is killed."""
         try:
-            status = await asyncio.wait_for(self._process.wait(), limit_s)
+            status = await within(limit_s, self._process.wait())
         except asyncio.TimeoutError:
             self._process.kill()
             status = await self._process.wait()

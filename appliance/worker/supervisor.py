@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+from appliance.time_limit import within
 from appliance.worker.channel import ChannelClosed
 from appliance.worker.client import OnComputed, nothing_to_tell
 from appliance.worker.config import WorkerConfig
@@ -115,8 +116,7 @@ class Supervisor:
         Raises `LoadFailed` (or what the worker reports) if that cannot be done at all.
         """
         self._task = asyncio.create_task(self._supervise(), name="supervisor")
-        async with self._state_changed:
-            await self._state_changed.wait_for(lambda: self._state is not WorkerState.STARTING)
+        await self._until(lambda state: state is not WorkerState.STARTING)
         if self._state is not WorkerState.READY:
             await self._task
             raise LoadFailed(self._last_error or "the worker did not start")
@@ -135,7 +135,7 @@ class Supervisor:
             # it reads no message before, and has no answer to finish
             self._process.kill("stopped before it had loaded")
         try:
-            await asyncio.wait_for(asyncio.shield(self._task), self._patience.stop_s)
+            await within(self._patience.stop_s, asyncio.shield(self._task))
         except asyncio.TimeoutError:
             if self._process is not None:
                 self._process.kill("did not stop in time")
@@ -145,8 +145,7 @@ class Supervisor:
         """Waits until no worker will run any more although nobody stopped it, and
         raises `WorkerLost` that says why.
         """
-        async with self._state_changed:
-            await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
+        await self._until(lambda state: state is WorkerState.FAILED)
         raise WorkerLost(f"The model is no longer served: {self._last_error}.")
 
     # --- requests ---------------------------------------------------------------------
@@ -234,12 +233,9 @@ class Supervisor:
     async def _ready_process(self) -> WorkerProcess:
         """Waits through a restart, within reason."""
         waiting = (WorkerState.STARTING, WorkerState.RESTARTING)
-        async with self._state_changed:
+        if self._state in waiting:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(
-                    self._state_changed.wait_for(lambda: self._state not in waiting),
-                    self._patience.ready_s,
-                )
+                await within(self._patience.ready_s, self._until(lambda now: now not in waiting))
         if self._stopping.is_set():
             raise ShuttingDown("The server is shutting down.")
         if self._state is not WorkerState.READY or self._serving is None:
@@ -295,7 +291,7 @@ class Supervisor:
                 pause_s,
             )
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                await within(pause_s, self._stopping.wait())
         await self._set_state(WorkerState.STOPPED)
 
     async def _ask_for_remedy(self) -> bool:
@@ -393,6 +389,10 @@ class Supervisor:
         self._process = None
         self._heartbeat = None
         self._token_rate = TokenRate()
+
+    async def _until(self, is_so: Callable[[WorkerState], bool]) -> None:
+        async with self._state_changed:
+            await self._state_changed.wait_for(lambda: is_so(self._state))
 
     async def _set_state(self, state: WorkerState) -> None:
         async with self._state_changed:

@@ -191,6 +191,19 @@ async def test_a_reader_that_leaves_frees_its_slot_at_once(config: WorkerConfig)
     assert heartbeat.num_steps < 1900, "the first answer was not computed to its end"
 
 
+async def test_whoever_leaves_at_any_moment_of_the_beginning_has_left(
+    config: WorkerConfig,
+) -> None:
+    async with running(msgspec.structs.replace(config, ctx=2000)) as supervisor:
+        for num_turns in range(8):
+            asking = asyncio.create_task(ask(supervisor, text("It was", max_tokens=1900)))
+            for _ in range(num_turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait((asking,))
+            assert asking.cancelled(), num_turns
+
+
 async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
     config: WorkerConfig,
 ) -> None:

@@ -29,6 +29,7 @@ from appliance.api.transport import json_text
 from appliance.api.transport.refusal import refuse
 from appliance.api.transport.unknown_parameters import UnknownParameters, ignored_headers
 from appliance.errors import ApplianceError, BadRequest, BodyTooLarge, BodyTooSlow
+from appliance.time_limit import within
 
 # where nobody knows the context; `appliance.fit` has a smaller bound for most
 MAX_BODY_BYTES = 16 << 20
@@ -80,9 +81,7 @@ class BodyGuard:
 
     async def _pass_on_with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await asyncio.wait_for(
-                self._read(Headers(scope=scope), receive), self._timeout_s
-            )
+            body = await within(self._timeout_s, self._read(Headers(scope=scope), receive))
         except asyncio.TimeoutError:
             slow = BodyTooSlow(
                 f"The body did not arrive within {self._timeout_s:g} s (--client-timeout-s)."

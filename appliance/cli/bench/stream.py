@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from appliance.time_limit import within
+
 _MAX_REQUEST_S = 300.0
 _READ_BYTES = 1 << 16
 _MAX_ERROR_CHARS = 500
@@ -100,7 +102,7 @@ class Endpoint:
         """
         sent_s = now_s()
         try:
-            events = await asyncio.wait_for(self._exchange(request, on_event), self.max_request_s)
+            events = await within(self.max_request_s, self._exchange(request, on_event))
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
             raise RequestFailed(f"{request.label}: {type(error).__name__}: {error}") from error
         return _answer(request, sent_s, events)

@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.database.database import Database
 from appliance.database.files import WhenDamaged, num_used_bytes
 from appliance.errors import StorageFailed
+from appliance.time_limit import within
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Entries:
         now_s = self._clock()
         work = self._database.run(lambda connection: self._read(connection, keys, now_s))
         try:
-            return await asyncio.wait_for(work, _MAX_WAIT_S)
+            return await within(_MAX_WAIT_S, work)
         except StorageFailed as error:
             self._tell_failure(error.message)
         except asyncio.TimeoutError:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.requests import ClientDisconnect, Request
 
 from appliance.errors import BadRequest, BodyTooSlow
+from appliance.time_limit import within
 
 LEAST_BYTES_PER_S = 1024  # on average, or a file of some bytes would hold a connection for ever
 
@@ -31,7 +32,7 @@ async def body_parts(
         try:
             if left_s <= 0:
                 raise asyncio.TimeoutError
-            part = await asyncio.wait_for(anext(parts), min(left_s, timeout_s))
+            part = await within(min(left_s, timeout_s), anext(parts))
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError:
