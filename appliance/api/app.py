@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from appliance.api.anthropic.models import anthropic_model_routes
 from appliance.api.anthropic.routes import message_routes
+from appliance.api.catalog import catalog_routes
 from appliance.api.description import describe_responses, describe_unknown_parameters
 from appliance.api.door.access_log import AccessLog
 from appliance.api.door.compression import Compression
@@ -81,6 +82,7 @@ _SERVERS_OWN = (
     stats_routes,
     usage_routes,
     key_routes,
+    catalog_routes,
     process_routes,
     stream_routes,
 )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
+from appliance.gateway.heat import Heat, heat
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import ModelStatus, Process, processes
 
@@ -20,6 +21,7 @@ from appliance.gateway.model_status import ModelStatus, Process, processes
 class ProcessesRecord(msgspec.Struct, kw_only=True):
     budget_bytes: int | None
     left_bytes: int | None
+    heat: Heat | None
     server: Process
     models: tuple[ModelStatus, ...]
     workers: dict[str, Process]
@@ -33,13 +35,15 @@ def process_routes(gateway: Gateway) -> FormatRouter:
         """The server's processes, and the models that the caller may use. Sizes are in
         bytes, times in seconds.
 
-        `budget_bytes` is the memory that all processes may take together.
+        `budget_bytes` is the memory that all processes may take together; `heat` is null where
+        the kernel tells nothing of it.
         """
         found = await processes(gateway.models_of(caller).distinct)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
             budget_bytes=None if memory is None else memory.budget_bytes,
             left_bytes=None if memory is None else memory.left_bytes,
+            heat=await heat(),
             server=found.server,
             models=found.models,
             workers=found.workers,

@@ -83,14 +83,7 @@ class PlannedModel:
 
     @property
     def choice(self) -> str:
-        plan, sizes = self.plan, self.plan.sizes
-        if plan.embeds:
-            return f"{plan.quantization}, embedding inputs of up to {plan.ctx} tokens"
-        slots = "1 slot" if sizes.slots == 1 else f"{sizes.slots} slots"
-        return (
-            f"{plan.quantization}, context {plan.ctx}, {sizes.kv_cells} cells of {sizes.kv_type}, "
-            f"{slots}"
-        )
+        return self.plan.choice
 
     @property
     def reason(self) -> str:

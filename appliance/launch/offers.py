@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from appliance.store.known.hub_models import CHAT, HubModel
+from appliance.fit.machine.device import Device
+from appliance.gateway.library.offers import CatalogOffer
+from appliance.store.catalog import load_catalog
+from appliance.store.hub_id import HubId
+from appliance.store.known.hub_models import CHAT, HubModel, load_hub_models
+from appliance.store.models import ModelStore
 
 # The cache of 4,096 tokens at q8_0 and the buffers of a step: an eighth of the weights, but
 # not under what the plan has for the widest caches of small models (36 layers, 10 heads).
@@ -49,6 +55,40 @@ def offers(
 ) -> tuple[Offer, ...]:
     """One for each model, in their order. `bytes_per_s` is the bandwidth of memory."""
     return tuple(_offer(model, usable_bytes, bytes_per_s, is_here(model)) for model in models)
+
+
+def catalog_offers(device: Device, usable_bytes: int, models_dir: Path) -> tuple[Offer, ...]:
+    """Every model of the catalog, as `device` could serve it in so much memory."""
+    store = ModelStore(models_dir, load_catalog())
+    bandwidth = device.bandwidth
+    return offers(
+        load_hub_models(),
+        usable_bytes,
+        None if bandwidth is None else bandwidth.copy_bytes_per_s,
+        lambda model: not store.resolve_hub(HubId(model.repository)).must_be_pulled,
+    )
+
+
+def described(offer: Offer) -> CatalogOffer:
+    model = offer.model
+    return CatalogOffer(
+        name=model.name,
+        repository=model.repository,
+        kind=model.kind,
+        licence=model.licence,
+        languages=tuple(model.languages),
+        parameters=model.parameters,
+        active_parameters=model.active_parameters,
+        ctx=model.ctx,
+        note=model.note,
+        draft=load_catalog().draft_of(model.repository) if model.generates else None,
+        sizes=dict(model.sizes),
+        fits=offer.fits,
+        quantization=offer.quantization,
+        need_bytes=offer.need_bytes,
+        tokens_per_s=offer.tokens_per_s,
+        is_here=offer.is_here,
+    )
 
 
 def best_chat_model(candidates: Sequence[Offer]) -> Offer | None:

@@ -1,11 +1,12 @@
-"""Pulls and converts a model in a child process, so that a server goes on meanwhile.
+"""Pulls and converts a model in a child process, or plans to, so that a server goes on
+meanwhile.
 
 Knows no serving.
 
 The child reads a `ModelSpec` from standard input, and writes JSON lines to standard
-output: any number of events, then, where something went wrong, one error.
+output: any number of events, then what it found, or where something went wrong one error.
 
-Usage: python -m appliance.launch.prepare_child
+Usage: python -m appliance.launch.prepare_child [plan]
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import FrameType
 import msgspec
 
 from appliance.errors import ApplianceError, ErrorRecord, SetupError, from_record
+from appliance.gateway.library.offers import PullPlan
 from appliance.launch.files import find_source, prepare_model
 from appliance.launch.spec import ModelSpec
 from appliance.store.event import OnEvent, StoreEvent
@@ -41,7 +43,20 @@ class _Failure(msgspec.Struct, tag=True):
     error: ErrorRecord
 
 
-_decode = msgspec.json.Decoder(_Progress | _Failure).decode
+class _Found(msgspec.Struct, tag=True):
+    plan: PullPlan
+
+
+_Message = _Progress | _Failure | _Found
+_decode = msgspec.json.Decoder(_Message).decode
+_PLAN = "plan"
+
+
+async def plan_in_child(spec: ModelSpec, on_event: OnEvent) -> PullPlan:
+    """What `prepare_in_child` would fetch. Raises what `plan_pull` raises."""
+    found = await _in_child(spec, on_event, _PLAN)
+    assert found is not None, "it has not failed"
+    return found
 
 
 async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
@@ -50,18 +65,25 @@ async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
     Cancelling ends it, and keeps what has arrived. Raises what `prepare_model` and
     `pull_missing` raise.
     """
+    await _in_child(spec, on_event)
+
+
+async def _in_child(spec: ModelSpec, on_event: OnEvent, *words: str) -> PullPlan | None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "appliance.launch.prepare_child"),
+        *(sys.executable, "-m", "appliance.launch.prepare_child", *words),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # a terminal's Ctrl-C is for the server, which then ends this
     )
     failure: ErrorRecord | None = None
+    found: PullPlan | None = None
     try:
         await _send(process, spec.to_bytes())
         async for message in _messages(process):
             if isinstance(message, _Failure):
                 failure = message.error
+            elif isinstance(message, _Found):
+                found = message.plan
             else:
                 on_event(StoreEvent(**msgspec.structs.asdict(message)))
         await process.wait()
@@ -75,6 +97,7 @@ async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
             f"The files of {spec.argument} could not be prepared (exit code "
             f"{process.returncode}). The lines above say why."
         )
+    return found
 
 
 async def _send(process: asyncio.subprocess.Process, data: bytes) -> None:
@@ -85,7 +108,7 @@ async def _send(process: asyncio.subprocess.Process, data: bytes) -> None:
         process.stdin.close()
 
 
-async def _messages(process: asyncio.subprocess.Process) -> AsyncIterator[_Progress | _Failure]:
+async def _messages(process: asyncio.subprocess.Process) -> AsyncIterator[_Message]:
     assert process.stdout is not None
     async for line in process.stdout:
         yield _decode(line)
@@ -112,7 +135,7 @@ def main() -> int:
     lines = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints would garble our lines
 
-    def write(message: _Progress | _Failure) -> None:
+    def write(message: _Message) -> None:
         try:
             lines.write(msgspec.json.encode(message) + b"\n")
             lines.flush()
@@ -124,6 +147,11 @@ def main() -> int:
 
     try:
         spec = ModelSpec.from_bytes(sys.stdin.buffer.read())
+        if _PLAN in sys.argv[1:]:
+            from appliance.launch.pulling import plan_pull
+
+            write(_Found(plan_pull(spec, on_event)))
+            return 0
         if find_source(spec).must_be_pulled or spec.settings.draft != "off":
             # here: a hub's client takes memory and time to import
             from appliance.launch.pulling import pull_missing

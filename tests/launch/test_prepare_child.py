@@ -12,10 +12,13 @@ import psutil
 import pytest
 
 from appliance.errors import BadModelFile, BadSettings
-from appliance.launch.prepare_child import prepare_in_child
+from appliance.launch.cpu_paths import STATE_FILE_NAME
+from appliance.launch.prepare_child import plan_in_child, prepare_in_child
 from appliance.launch.spec import ModelSpec
-from tests.conftest import CHECKPOINT
+from appliance.llama.checks import CpuPaths, PathMemory, PathResult
+from tests.conftest import CHECKPOINT, Embedded
 from tests.launch.specs import Events, spec_of
+from tests.store.hub_server import running_hub
 
 
 async def test_a_checkpoint_is_converted(tmp_path: Path) -> None:
@@ -32,6 +35,30 @@ async def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
         await prepare_in_child(spec_of(tmp_path, str(broken)), Events())
     with pytest.raises(BadSettings, match="There is no model 'nonesuch'"):
         await prepare_in_child(spec_of(tmp_path, "nonesuch"), Events())
+
+
+async def test_what_would_be_pulled_is_planned_and_nothing_is_fetched(
+    tmp_path: Path, embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = PathResult(True, "works")  # known: probing takes seconds, and is tested elsewhere
+    spec = spec_of(tmp_path, "org/novels-GGUF")
+    spec.state_dir.mkdir()
+    PathMemory(spec.state_dir / STATE_FILE_NAME).remember(CpuPaths(works, works))
+    files = [embedded.files[quant] for quant in ("Q2_K", "Q8_0")]
+    with running_hub() as hub:
+        hub.add("org/novels-GGUF", {file.name: file.read_bytes() for file in files})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        best = await plan_in_child(spec, Events())
+        none = await plan_in_child(replace(spec, ram=64 << 20), Events())
+        assert hub.downloads() == []
+    sizes = {"Q2_K": files[0].stat().st_size, "Q8_0": files[1].stat().st_size}
+    assert (best.fits, best.quantization, best.sizes) == (True, "Q8_0", sizes)
+    assert best.download_bytes == sizes["Q8_0"]
+    assert (best.repository, best.is_here) == ("org/novels-GGUF", False)
+    assert (none.fits, none.choice, none.download_bytes) == (False, None, None)
+    assert none.reason.startswith("Nothing fits: the smallest choice (Q2_K, ")
+    assert not spec.models_dir.exists()
+    assert (await plan_in_child(spec.named("novels-6m"), Events())).is_here
 
 
 async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_unfinished(

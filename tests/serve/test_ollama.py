@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import ollama
 import pytest
 
@@ -55,8 +56,14 @@ def test_models_come_and_go(
         hub.add(repo, {file.name: file.read_bytes()})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         server = start_server(str(embedded.files["Q4_K_M"]), *models)
+        pulled = f"hf.co/{repo}:{quant}"
+        planned = httpx.get(f"{server.url}/catalog/plan", params={"model": pulled}, timeout=60)
+        plan = planned.raise_for_status().json()
+        assert (plan["fits"], plan["quantization"], plan["is_here"]) == (True, quant, False)
+        assert plan["download_bytes"] == plan["sizes"][quant] == file.stat().st_size
+        assert hub.downloads() == []
         with ollama.Client(server.url) as client:
-            told = [*client.pull(f"hf.co/{repo}:{quant}", stream=True)]
+            told = [*client.pull(pulled, stream=True)]
             assert told[-1].status == "success"
             assert max(each.completed or 0 for each in told) == file.stat().st_size
             assert names(client) == ["novels-6m-Q4_K_M:latest", "novels-GGUF:latest"]

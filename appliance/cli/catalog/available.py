@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import msgspec
+
 from appliance.cli.tables.table import table
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.budget import memory_budget, readable
 from appliance.launch.machine import with_bandwidth
-from appliance.launch.offers import Offer, offers
+from appliance.launch.offers import Offer, catalog_offers, described
 from appliance.settings import ServeSettings
-from appliance.store.catalog import load_catalog
-from appliance.store.hub_id import HubId
-from appliance.store.known.hub_models import load_hub_models
-from appliance.store.models import ModelStore
 
 _HEAD = ("", "kind", "parameters", "context", "quantization", "download", "need", "tokens/s", "")
 
@@ -26,7 +24,8 @@ def run(settings: ServeSettings, *, as_json: bool) -> int:
     device = with_bandwidth(measure_device(), settings.state_dir)
     found = offers_for(settings, device)
     if as_json:
-        print(json.dumps([_record(offer) for offer in found], indent=2))
+        records = msgspec.to_builtins([described(offer) for offer in found])
+        print(json.dumps(records, indent=2))
     else:
         print(_as_text(found, memory_budget(device, settings.ram).usable_bytes))
     return 0
@@ -34,14 +33,8 @@ def run(settings: ServeSettings, *, as_json: bool) -> int:
 
 def offers_for(settings: ServeSettings, device: Device) -> tuple[Offer, ...]:
     """Every model of the catalog, as `device` could serve it."""
-    store = ModelStore(settings.models_dir, load_catalog())
-    bandwidth = device.bandwidth
-    return offers(
-        load_hub_models(),
-        memory_budget(device, settings.ram).usable_bytes,
-        None if bandwidth is None else bandwidth.copy_bytes_per_s,
-        lambda model: not store.resolve_hub(HubId(model.repository)).must_be_pulled,
-    )
+    usable_bytes = memory_budget(device, settings.ram).usable_bytes
+    return catalog_offers(device, usable_bytes, settings.models_dir)
 
 
 def _as_text(found: Sequence[Offer], usable_bytes: int) -> str:
@@ -71,26 +64,3 @@ def _row(offer: Offer) -> tuple[str, ...]:
         "-" if offer.tokens_per_s is None else f"{offer.tokens_per_s:.1f}",
         "here" if offer.is_here else "",
     )
-
-
-def _record(offer: Offer) -> dict[str, object]:
-    """JSON data; sizes in bytes. With what does not fit."""
-    model = offer.model
-    return {
-        "name": model.name,
-        "repository": model.repository,
-        "kind": model.kind,
-        "licence": model.licence,
-        "languages": model.languages,
-        "parameters": model.parameters,
-        "active_parameters": model.active_parameters,
-        "ctx": model.ctx,
-        "note": model.note,
-        "draft": load_catalog().draft_of(model.repository) if model.generates else None,
-        "sizes": model.sizes,
-        "fits": offer.fits,
-        "quantization": offer.quantization,
-        "need_bytes": offer.need_bytes,
-        "tokens_per_s": offer.tokens_per_s,
-        "is_here": offer.is_here,
-    }

@@ -3,7 +3,7 @@ as far as Linux shows it.
 
 Knows no remedy.
 
-Sources: Documentation/driver-api/thermal/sysfs-api.rst,
+Sources: Documentation/driver-api/thermal/sysfs-api.rst, Documentation/hwmon/sysfs-interface.rst,
 ABI/testing/sysfs-devices-system-cpu; for the Raspberry Pi `vcgencmd get_throttled`
 (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled).
 """
@@ -18,6 +18,9 @@ from pathlib import Path
 from appliance.fit.machine.kernel_files import read_number, read_text
 
 _THERMAL = "sys/class/thermal"
+_HWMON = "sys/class/hwmon"
+# Sensors of CPUs, which on many desktops and servers stand in no thermal zone.
+_CPU_SENSORS = frozenset({"coretemp", "k10temp", "zenpower", "cpu_thermal"})
 _NEAR_CELSIUS = 5.0
 # Drivers write 0, absolute zero or the largest number for "no such limit" and "no
 # reading".
@@ -51,7 +54,7 @@ class Thermal:
 
 @dataclass(frozen=True)
 class _Zone:
-    """One thermal zone of the kernel."""
+    """One thermal zone of the kernel, or one sensor of a CPU."""
 
     name: str
     celsius: float
@@ -66,7 +69,7 @@ def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
         zone
         for directory in _numbered(root / _THERMAL, "thermal_zone")
         if (zone := _zone(directory)) is not None
-    ]
+    ] + [*_sensors(root)]
     hottest = max(zones, key=lambda zone: zone.celsius, default=None)
     pi_bits = _pi_bits(root)
     counts = [
@@ -129,6 +132,23 @@ def _zone(directory: Path) -> _Zone | None:
             )
     known = [limit for limit in limits if limit is not None]
     return _Zone(read_text(directory / "type") or directory.name, celsius, min(known, default=None))
+
+
+def _sensors(root: Path) -> Iterator[_Zone]:
+    for directory in _numbered(root / _HWMON, "hwmon"):
+        name = read_text(directory / "name")
+        if name not in _CPU_SENSORS:
+            continue
+        for path in sorted(directory.glob("temp*_input")):
+            celsius = _celsius(path, _PLAUSIBLE_READING)
+            if celsius is not None:
+                limit = _celsius(_beside(path, "crit"), _PLAUSIBLE_LIMIT)
+                label = read_text(_beside(path, "label"))
+                yield _Zone(f"{name} {label}".strip(), celsius, limit)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(path.name.replace("_input", f"_{what}"))
 
 
 def _celsius(path: Path, plausible: tuple[float, float]) -> float | None:

@@ -105,6 +105,18 @@ class Plan:
     embeds: bool = False
 
     @property
+    def choice(self) -> str:
+        """What is chosen, in words."""
+        if self.embeds:
+            return f"{self.quantization}, embedding inputs of up to {self.ctx} tokens"
+        sizes = self.sizes
+        slots = "1 slot" if sizes.slots == 1 else f"{sizes.slots} slots"
+        return (
+            f"{self.quantization}, context {self.ctx}, {sizes.kv_cells} cells of {sizes.kv_type}, "
+            f"{slots}"
+        )
+
+    @property
     def spare_bytes_for_prefixes(self) -> int:
         """Memory for prefixes that have to leave the KV cache: half of what the plan
         leaves, at most 1 GiB.

@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 from appliance.errors import NotAllowed
 from appliance.gateway.library.changes import Progress, Recipe
 from appliance.gateway.library.facts import ModelFacts
+from appliance.gateway.library.offers import Catalog, PullPlan
 from appliance.gateway.router import ServedModel
 
 
@@ -22,6 +23,15 @@ class Library(Protocol):
 
     async def facts(self, model_id: str) -> ModelFacts:
         """Loads nothing. What cannot be read is left empty."""
+
+    async def catalog(self) -> Catalog:
+        """Which known models fit the memory that is free now. Asks no hub."""
+
+    async def plan_pull(self, name: str) -> PullPlan:
+        """What `pull` would fetch, and why: the hub is asked for sizes and headers.
+
+        Raises what `pull` raises, but where nothing fits.
+        """
 
     def pull(self, name: str) -> AsyncGenerator[Progress, None]:
         """Fetches a model from a hub, and serves it; closing it early ends that, and
@@ -64,6 +74,12 @@ class NoLibrary:
 
     async def facts(self, model_id: str) -> ModelFacts:  # noqa: ARG002  # the Protocol's
         return ModelFacts()
+
+    async def catalog(self) -> Catalog:
+        self._refuse()
+
+    async def plan_pull(self, name: str) -> PullPlan:  # noqa: ARG002  # likewise
+        self._refuse()
 
     def pull(self, name: str) -> AsyncGenerator[Progress, None]:  # noqa: ARG002  # likewise
         self._refuse()

@@ -22,16 +22,18 @@ from appliance.errors import (
 )
 from appliance.gateway.library.changes import Progress, Recipe
 from appliance.gateway.library.facts import ModelDefaults, ModelFacts
+from appliance.gateway.library.offers import Catalog, PullPlan
 from appliance.gateway.router import ServedModel
 from appliance.launch.files import find_source, is_prepared, prepare_source
 from appliance.launch.library.blobs import Blobs
+from appliance.launch.library.catalog import catalog_for
 from appliance.launch.library.materials import materials_in
 from appliance.launch.library.progress import reported
 from appliance.launch.library.reading import facts_of
 from appliance.launch.library.recipes import CreatedModel, CreatedModels, new_name
 from appliance.launch.library.removal import remove_files
 from appliance.launch.library.served import Entry, Serving
-from appliance.launch.prepare_child import prepare_in_child
+from appliance.launch.prepare_child import plan_in_child, prepare_in_child
 from appliance.launch.spec import ModelSpec
 from appliance.store.hub_id import HubId
 from appliance.store.known.names import find_repository
@@ -40,6 +42,7 @@ from appliance.worker.heap import trim_heap
 Result = TypeVar("Result")
 _BLOBS = ".blobs"  # of the models directory
 _LATEST = ":latest"
+_ANY = "any"  # in the place of a model, of which only the places and the budget are wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,19 @@ class ModelLibrary:
 
     # --- models that come -------------------------------------------------------------
 
-    async def pull(self, name: str) -> AsyncGenerator[Progress, None]:
+    async def catalog(self) -> Catalog:
+        spec = self._spec_of(_ANY, _ANY)
+        return await self._in_thread(lambda: catalog_for(spec, may_pull=self._is_allowed))
+
+    async def plan_pull(self, name: str) -> PullPlan:
+        hub_id = self._to_be_pulled(name)
+        if hub_id is None:
+            return PullPlan(model=name, repository="", is_here=True)
+        spec = self._spec_of(str(hub_id), str(hub_id))
+        return await plan_in_child(spec, lambda _event: None)
+
+    def _to_be_pulled(self, name: str) -> HubId | None:
+        """None where it is here. Raises `NotAllowed` and `ModelNotFound`."""
         self._check_allowed()
         wanted = _plain(name)
         served = self._served(wanted)
@@ -99,10 +114,14 @@ class ModelLibrary:
                 "from: name it org/repo or org/repo:QUANT, also as hf.co/org/repo.",
                 param="model",
             )
-        if hub_id is None or served is not None:
+        return hub_id if served is None else None
+
+    async def pull(self, name: str) -> AsyncGenerator[Progress, None]:
+        hub_id = self._to_be_pulled(name)
+        if hub_id is None:
             yield Progress("it is here already")
             return
-        async for progress in self._fetched(hub_id, wanted):
+        async for progress in self._fetched(hub_id, _plain(name)):
             yield progress
 
     async def _fetched(self, hub_id: HubId, wanted: str) -> AsyncGenerator[Progress, None]:

@@ -78,6 +78,25 @@ def test_a_cpu_whose_clock_the_kernel_lowers_throttles(
     assert thermal.state is (ThermalState.THROTTLING if throttling else ThermalState.NORMAL)
 
 
+def test_a_sensor_of_the_cpu_counts_and_others_do_not(tmp_path: Path) -> None:
+    files = {
+        "sys/class/hwmon/hwmon0/name": "nvme\n",
+        "sys/class/hwmon/hwmon0/temp1_input": "85000\n",
+        "sys/class/hwmon/hwmon1/name": "k10temp\n",
+        "sys/class/hwmon/hwmon1/temp1_input": "71500\n",
+        "sys/class/hwmon/hwmon1/temp1_label": "Tctl\n",
+        "sys/class/hwmon/hwmon1/temp3_input": "70000\n",
+        "sys/class/hwmon/hwmon1/temp3_crit": "74000\n",
+    }
+
+    thermal = read_thermal(write_machine(tmp_path, files), [0])
+
+    assert thermal is not None
+    assert (thermal.hottest_celsius, thermal.hottest_zone) == (71.5, "k10temp Tctl")
+    assert thermal.state is ThermalState.HOT
+    assert thermal.reason == "k10temp is at 70 C, and the kernel acts at 74 C"
+
+
 @pytest.mark.parametrize(
     ("bits", "state", "reason"),
     [
