@@ -8,22 +8,14 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from appliance.api.app import create_app
 from appliance.api.keys.routes import key_routes
-from appliance.database.database import Database
-from appliance.database.files import WhenDamaged
-from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.accounts.key_records import FILE_NAME, KeyTerms
-from appliance.gateway.lifecycle import Gateway
-from appliance.gateway.router import Router, ServedModel
-from appliance.gateway.usage.log import UsageLog
-from appliance.gateway.usage.tables import MIGRATIONS
 from tests.api.doors import Door, doors
-from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, gateway_around, http_to
-from tests.gateway.accounts.clock import Clock
+from tests.api.keys_house import KeysHouse
+from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
 
 KEY = re.compile(r"ak-[A-Za-z0-9]{8}-[A-Za-z0-9]{32}")
 CHANGES = [
@@ -34,61 +26,15 @@ CHANGES = [
 BODIES = {"POST": {"name": "carol"}, "PATCH": {"priority": 20}}
 
 
-class House:
-    """A server with a state folder, whose clocks stand still: root is an administrator,
-    alice is not.
-    """
-
-    def __init__(self, folder: Path, key_file: Path | None = None) -> None:
-        self.folder = folder
-        self.clock = Clock()
-        self.accounts = Accounts(folder, key_file, clocks=self.clock.clocks)
-        database = Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)
-        self.usage = UsageLog(database, wall_clock=self.clock.clocks.unix_s)
-        model = ServedModel(id="novels", client=ScriptedClient(*ANSWER), created=CREATED)
-        self.app = create_app(
-            Gateway(
-                Router([model]),
-                self.accounts.admission,
-                quotas=self.accounts.quotas,
-                keys=self.accounts.administration,
-                usage=self.usage,
-            )
-        )
-        self.keys: dict[str, str] = {}
-
-    async def prepare(self) -> None:
-        for name, terms in (("root", {"is_admin": True}), ("alice", {"tokens_per_day": 1000})):
-            self.keys[name] = await self.accounts.administration.create(name, terms)
-
-    def http(self, name: str = "root") -> httpx.AsyncClient:
-        return http_to(self.app, authorization=f"Bearer {self.keys.get(name, name)}")
-
-    async def send(
-        self, method: str, path: str, body: dict[str, Any] | None = None, name: str = "root"
-    ) -> httpx.Response:
-        async with self.http(name) as http:
-            return await http.request(method, path, json=body)
-
-    async def record(self, of: str, name: str = "root") -> dict[str, Any]:
-        found = (await self.send("GET", "/keys", name=name)).json()["keys"]
-        [record] = [each for each in found if each["name"] == of]
-        return dict(record)
-
-    async def close(self) -> None:
-        await self.accounts.close()
-        await self.usage.close()
-
-
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncGenerator[House, None]:
-    house = House(tmp_path)
+async def house(tmp_path: Path) -> AsyncGenerator[KeysHouse, None]:
+    house = KeysHouse(tmp_path)
     await house.prepare()
     yield house
     await house.close()
 
 
-async def test_a_key_is_shown_once_and_opens_the_server_at_once(house: House) -> None:
+async def test_a_key_is_shown_once_and_opens_the_server_at_once(house: KeysHouse) -> None:
     response = await house.send("POST", "/keys", {"name": "bob", "priority": 20})
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -103,7 +49,7 @@ async def test_a_key_is_shown_once_and_opens_the_server_at_once(house: House) ->
     assert (await house.send("GET", "/v1/models", name=made["key"])).status_code == 200
 
 
-async def test_what_a_key_is_told_to_be(house: House) -> None:
+async def test_what_a_key_is_told_to_be(house: KeysHouse) -> None:
     terms = {
         "models": ["novels", "other", "novels"],
         "requests_per_minute": 30,
@@ -125,7 +71,7 @@ async def test_what_a_key_is_told_to_be(house: House) -> None:
     assert (await house.record("bob"))["state"] == "expired"
 
 
-async def test_rotating_and_revoking_count_at_once(house: House) -> None:
+async def test_rotating_and_revoking_count_at_once(house: KeysHouse) -> None:
     rotated = (await house.send("POST", "/keys/alice/rotate")).json()
     assert (await house.send("GET", "/v1/models", name="alice")).status_code == 401
     assert (await house.send("GET", "/v1/models", name=rotated["key"])).status_code == 200
@@ -138,7 +84,7 @@ async def test_rotating_and_revoking_count_at_once(house: House) -> None:
     assert (await house.send("GET", "/v1/models", name=again["key"])).status_code == 200
 
 
-async def test_an_administrator_who_is_one_no_more_changes_nothing(house: House) -> None:
+async def test_an_administrator_who_is_one_no_more_changes_nothing(house: KeysHouse) -> None:
     await house.send("POST", "/keys", {"name": "second", "is_admin": True})
     assert (await house.send("PATCH", "/keys/root", {"is_admin": False})).status_code == 200
     assert (await house.send("POST", "/keys/alice/revoke")).status_code == 403
@@ -155,7 +101,9 @@ def test_the_changes_are_all_there_are() -> None:
 
 
 @pytest.mark.parametrize("door", CHANGES, ids=str)
-async def test_another_key_changes_nothing_and_sees_itself_alone(house: House, door: Door) -> None:
+async def test_another_key_changes_nothing_and_sees_itself_alone(
+    house: KeysHouse, door: Door
+) -> None:
     before = await house.record("alice")
     for path in (door.path, f"/v1{door.path}", f"{door.path}/"):
         response = await house.send(door.method, path, BODIES[door.method], name="alice")
@@ -170,7 +118,7 @@ async def test_another_key_changes_nothing_and_sees_itself_alone(house: House, d
 
 @pytest.mark.parametrize("door", CHANGES, ids=str)
 async def test_where_no_key_is_needed_none_is_made(tmp_path: Path, door: Door) -> None:
-    house = House(tmp_path)
+    house = KeysHouse(tmp_path)
     async with http_to(house.app) as http:
         response = await http.request(door.method, door.path, json=BODIES[door.method])
         assert response.status_code == 403
@@ -184,7 +132,7 @@ async def test_where_no_key_is_needed_none_is_made(tmp_path: Path, door: Door) -
 async def test_the_single_key_of_a_file_makes_the_first_one(tmp_path: Path) -> None:
     key_file = tmp_path / "keys"
     key_file.write_text("secret")
-    house = House(tmp_path, key_file)
+    house = KeysHouse(tmp_path, key_file)
     assert (await house.send("PATCH", "/keys/bob", {"priority": 3}, "secret")).status_code == 404
     assert not (tmp_path / FILE_NAME).exists()
     made = (await house.send("POST", "/keys", {"name": "bob"}, "secret")).json()
@@ -211,7 +159,7 @@ async def test_the_single_key_of_a_file_makes_the_first_one(tmp_path: Path) -> N
     ],
 )
 async def test_what_makes_no_key_is_named(
-    house: House, body: dict[str, Any], param: str, says: str
+    house: KeysHouse, body: dict[str, Any], param: str, says: str
 ) -> None:
     response = await house.send("POST", "/keys", body)
     error = response.json()["error"]
@@ -220,7 +168,7 @@ async def test_what_makes_no_key_is_named(
     assert len((await house.send("GET", "/keys")).json()["keys"]) == 2
 
 
-async def test_names_that_are_taken_not_known_or_expired(house: House) -> None:
+async def test_names_that_are_taken_not_known_or_expired(house: KeysHouse) -> None:
     taken = await house.send("POST", "/keys", {"name": "alice"})
     assert (taken.status_code, taken.json()["error"]["code"]) == (409, "key_exists")
     for method, path in (("PATCH", "/keys/bob"), ("POST", "/keys/bob/rotate")):
@@ -233,7 +181,7 @@ async def test_names_that_are_taken_not_known_or_expired(house: House) -> None:
     assert (nothing.status_code, nothing.json()["error"]["code"]) == (400, "invalid_request")
 
 
-async def test_administrators_at_the_same_time_lose_nothing(house: House) -> None:
+async def test_administrators_at_the_same_time_lose_nothing(house: KeysHouse) -> None:
     await house.send("POST", "/keys", {"name": "second", "is_admin": True})
     changes = [{"priority": 30}, {"requests_per_minute": 3}, {"concurrent_requests": 4}]
     await asyncio.gather(*(house.send("PATCH", "/keys/alice", each) for each in changes))
@@ -244,7 +192,7 @@ async def test_administrators_at_the_same_time_lose_nothing(house: House) -> Non
     assert sorted(each.status_code for each in made) == [200, 409, 409, 409]
 
 
-async def test_what_each_has_used(house: House) -> None:
+async def test_what_each_has_used(house: KeysHouse) -> None:
     for name in ("root", "alice", "alice"):
         assert (
             await house.send("POST", "/v1/completions", {"prompt": "Once"}, name)
@@ -261,7 +209,7 @@ async def test_what_each_has_used(house: House) -> None:
     assert record["last_used_s"] == int(now_s)
 
 
-async def test_a_damaged_file_is_told_without_its_folder(house: House) -> None:
+async def test_a_damaged_file_is_told_without_its_folder(house: KeysHouse) -> None:
     await house.accounts.close()
     (house.folder / FILE_NAME).write_bytes(b"no database" * 1000)
     response = await house.send("POST", "/keys", {"name": "bob"})

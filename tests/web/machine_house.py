@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.library.library import Library
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.loading import LoadPlan
 from appliance.gateway.managed_model import LoadReport, LoadState
@@ -93,7 +94,12 @@ class MachineHouse:
         self.stays.append(keep_alive_s)
         self.is_loaded = keep_alive_s != 0
 
-    def gateway(self, keys: Collection[str] = (), usage: UsageLog | None = None) -> Gateway:
+    def gateway(
+        self,
+        keys: Collection[str] = (),
+        usage: UsageLog | None = None,
+        library: Library | None = None,
+    ) -> Gateway:
         model = ServedModel(
             id="novels",
             client=Busy(),
@@ -101,4 +107,4 @@ class MachineHouse:
             load_report=self.report,
             stay=self.stay,
         )
-        return Gateway(Router([model]), Admission(keys), usage=usage)
+        return Gateway(Router([model]), Admission(keys), usage=usage, library=library)

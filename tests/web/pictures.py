@@ -7,10 +7,12 @@ Knows what is shown, and no view's inside.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -86,65 +88,88 @@ async def machine(page: Page) -> None:
 
 async def usage(page: Page) -> None:
     await expect(page.get_by_role("rowheader").first).to_be_visible()
+    await expect(page.get_by_role("region", name="Key agents")).to_be_visible()
 
 
 Shown = Callable[[Page], Awaitable[None]]
 
 
-async def draw(browser: Browser, url: str, view: str, show: Shown, folder: Path) -> None:
-    for look, context in LOOKS.items():
-        page = await browser.new_page(**context)  # type: ignore[arg-type]
-        await page.goto(f"{url}/#/{view}")
-        await show(page)
-        await page.screenshot(path=folder / f"page-{view}-{look}.png")
-        await page.close()
+@dataclass(frozen=True)
+class Drawings:
+    """Of views in every look, in one folder."""
+
+    browser: Browser
+    folder: Path
+
+    async def of(self, url: str, view: str, show: Shown, key: str = "") -> None:
+        for look, context in LOOKS.items():
+            page = await self.browser.new_page(**context)  # type: ignore[arg-type]
+            await page.add_init_script(f"sessionStorage.setItem('appliance.key', '{key}')")
+            await page.goto(f"{url}/#/{view}")
+            await show(page)
+            await page.screenshot(path=self.folder / f"page-{view}-{look}.png")
+            await page.close()
+
+
+KEYS = {
+    "root": ["--admin"],
+    "alice": ["--tokens-per-day", "5000", "--expires", "90d"],
+    "agents": ["--requests-per-minute", "30", "--concurrent-requests", "2", "--priority", "5"],
+}
 
 
 @contextmanager
-def real_server() -> Iterator[str]:
-    """`appliance serve` with its default model and a home of its own."""
+def real_server() -> Iterator[tuple[str, dict[str, str]]]:
+    """`appliance serve` with its default model and a home of its own; its URL and keys."""
     with tempfile.TemporaryDirectory() as home:
         port = free_port()
-        command = [sys.executable, "-m", "appliance", "serve", "--no-tune", "--port", str(port)]
-        server = Server(command, port, environment(Path(home)), Path(home))
+        appliance, settings = [sys.executable, "-m", "appliance"], environment(Path(home))
+        keys = {}
+        for name, flags in KEYS.items():
+            command = [*appliance, "keys", "create", name, *flags]
+            made = subprocess.run(command, env=settings, check=True, capture_output=True)
+            keys[name] = made.stdout.decode().strip()
+        command = [*appliance, "serve", "--no-tune", "--port", str(port)]
+        server = Server(command, port, settings, Path(home))
         try:
             server.await_line(" ready: ")
-            yield server.url
+            yield server.url, keys
         finally:
             server.end()
 
 
-async def work(url: str, asked: asyncio.Event) -> None:
+async def work(url: str, keys: dict[str, str], asked: asyncio.Event) -> None:
     """Some requests, one after the other with one beginning, then two at once, while which
     `asked` is set.
     """
     async with httpx.AsyncClient(base_url=url, timeout=600) as http:
 
-        def ask(question: str, max_tokens: int) -> Awaitable[httpx.Response]:
+        def ask(question: str, max_tokens: int, name: str = "alice") -> Awaitable[httpx.Response]:
             system = {"role": "system", "content": "You know ships and the sea. " * 12}
             messages = [system, {"role": "user", "content": question}]
             body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
-            return http.post("/v1/chat/completions", json=body)
+            headers = {"Authorization": f"Bearer {keys[name]}"}
+            return http.post("/v1/chat/completions", json=body, headers=headers)
 
         for question in ("What is a keel?", "What is a mast?", "What is a log?"):
             (await ask(question, 12)).raise_for_status()
         asked.set()
-        await asyncio.gather(ask("Tell of a storm.", 600), ask("Tell of a calm.", 600))
+        await asyncio.gather(ask("Tell of a storm.", 600, "agents"), ask("Tell of a calm.", 600))
 
 
 async def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     async with servers() as serve, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=options())
-        scripted = serve(create_app(gateway_around(script())))
-        await draw(browser, scripted, "chat", chat, folder)
-        with real_server() as url:
+        drawings = Drawings(browser, folder)
+        await drawings.of(serve(create_app(gateway_around(script()))), "chat", chat)
+        with real_server() as (url, keys):
             asked = asyncio.Event()
-            working = asyncio.create_task(work(url, asked))
+            working = asyncio.create_task(work(url, keys, asked))
             await asked.wait()
-            await draw(browser, url, "machine", machine, folder)
+            await drawings.of(url, "machine", machine, keys["root"])
             working.cancel()
-            await draw(browser, url, "usage", usage, folder)
+            await drawings.of(url, "usage", usage, keys["root"])
         await browser.close()
 
 

@@ -64,6 +64,27 @@ async def test_a_schema_that_is_no_json_is_said_and_not_sent(
     assert client.requests == []
 
 
+async def test_a_picture_is_refused_in_words_and_its_text_is_not(
+    visits: Visits, serve_page: Serve
+) -> None:
+    chat = await ChatPage.open(visits, serve_page, Counting())
+    paste = """(area, text) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(8)], "photo.png", { type: "image/png" }));
+          if (text) data.setData("text/plain", text);
+          const event = new ClipboardEvent("paste", { clipboardData: data, cancelable: true });
+          return area.dispatchEvent(event);
+        }"""
+    assert await chat.text.evaluate(paste, "a table") is True  # the browser goes on with it
+    await expect(chat.page.get_by_role("alert")).to_be_hidden()
+    assert await chat.text.evaluate(paste, "") is False
+    alert = chat.page.get_by_role("alert")
+    await expect(alert).to_contain_text("photo.png is a picture, and models are not shown pictures")
+    await expect(chat.page.locator(".chip")).to_have_count(0)
+    await chat.asked("only text")
+    await expect(alert).to_be_hidden()
+
+
 async def test_a_long_paste_becomes_an_attachment(visits: Visits, serve_page: Serve) -> None:
     client = Counting()
     chat = await ChatPage.open(visits, serve_page, client)

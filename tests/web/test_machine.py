@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import Page, expect
 
 from appliance.api.app import create_app
 from tests.api.serving import Serve
+from tests.fit.machines import write_machine
 from tests.web.machine_house import MachineHouse
 from tests.web.visits import Visits
 
@@ -65,12 +68,20 @@ async def test_a_model_is_unloaded_and_loaded(visits: Visits, serve_page: Serve)
     assert house.stays[1] != 0
 
 
-async def test_where_models_may_not_be_changed_fetching_says_so(
+async def test_where_models_may_not_be_changed_the_page_says_so(
     visits: Visits, serve_page: Serve
 ) -> None:
     page = await open_machine(visits, serve_page, MachineHouse())
-    await page.get_by_label("Repository").fill("org/novels")
-    await page.get_by_role("button", name="Fetch").click()
     form = page.get_by_role("region", name="Another model")
-    await expect(form.get_by_role("status")).to_contain_text("model")
-    await expect(form.get_by_role("button", name="Fetch")).to_be_enabled()
+    await expect(form).to_contain_text("The models of this server do not change while it serves.")
+    await expect(page.get_by_label("Repository")).to_be_hidden()
+
+
+async def test_heat_is_shown_where_the_kernel_tells_it(
+    visits: Visits, serve_page: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = "sys/class/thermal/thermal_zone0"
+    files = {f"{zone}/type": "cpu-thermal", f"{zone}/temp": "71600"}
+    monkeypatch.setattr("appliance.gateway.heat.ROOT", write_machine(tmp_path, files))
+    page = await open_machine(visits, serve_page, MachineHouse())
+    await expect(page.get_by_text("Heat: 72 °C (cpu-thermal)")).to_be_visible()

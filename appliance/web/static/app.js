@@ -1,12 +1,14 @@
 /* The frame of the page: which view is shown, the theme, the key. Knows no view's inside. */
 
+import { onReachable } from "./api.js";
 import { ChatView } from "./chat/view.js";
 import { h, iconButton } from "./dom.js";
 import { askOnce, installKeyDialog } from "./key.js";
 import { MachineView } from "./machine/view.js";
 import { UsageView } from "./usage/view.js";
 
-/* Each has `element`, `show()` and `hide()`; made when it is first shown. */
+/* Each has `element`, `show()`, `hide()` and `reached()`, which is told when the server is there
+   again; made when it is first shown. */
 const VIEWS = {
   chat: { title: "Chat", make: () => new ChatView() },
   machine: { title: "Machine", make: () => new MachineView() },
@@ -51,6 +53,10 @@ function themeButton() {
 }
 
 function start() {
+  onReachable((isReached) => {
+    document.getElementById("unreached").hidden = isReached;
+    if (isReached) made[shown].reached();
+  });
   installKeyDialog();
   const links = Object.entries(VIEWS).map(([name, view]) => h("a", { href: `#/${name}` }, view.title));
   document.getElementById("tabs").append(...links);

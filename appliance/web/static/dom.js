@@ -65,14 +65,15 @@ export function announce(text) {
   document.getElementById("announcements").textContent = text;
 }
 
-/** Pages that came over plain HTTP from another machine have no clipboard of their own. */
-export async function copyText(text) {
+/** Pages that came over plain HTTP from another machine have no clipboard of their own. Of an
+    open dialog, `within` is that: nothing outside of it can be selected. */
+export async function copyText(text, within = document.body) {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
     return;
   }
   const area = h("textarea", { class: "for-screen-readers", "aria-hidden": "true", value: text });
-  document.body.append(area);
+  within.append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
@@ -99,4 +100,17 @@ export function confirmed(question, action) {
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+/** Puts `cards` in the place of those that `parent` has: what was open stays open, what had the
+    focus keeps it. They are known by their labels. */
+export function replaceKept(parent, cards) {
+  const opened = new Set([...parent.querySelectorAll("details[open]")].map((each) => each.closest("section").ariaLabel));
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const label = focused?.ariaLabel;
+  for (const card of cards) for (const each of card.querySelectorAll("details")) each.open = opened.has(card.ariaLabel);
+  const focusedSummary = focused?.tagName === "SUMMARY" ? focused.closest("section").ariaLabel : null;
+  parent.replaceChildren(...cards);
+  if (label) [...parent.querySelectorAll("[aria-label]")].find((each) => each.ariaLabel === label)?.focus();
+  if (focusedSummary) cards.find((card) => card.ariaLabel === focusedSummary)?.querySelector("summary")?.focus();
 }

@@ -15,7 +15,20 @@ export function duration(seconds) {
   if (seconds < 1) return `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
   const minutes = Math.round(seconds / 60);
-  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.round(minutes / 60);
+  return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} days`;
+}
+
+/** Of a moment in seconds since the epoch, how long it is past. */
+export function ago(at) {
+  const seconds = Math.max(0, Date.now() / 1000 - at);
+  return seconds < 60 ? "just now" : `${duration(seconds)} ago`;
+}
+
+/** Of a moment in seconds since the epoch, its date in UTC. */
+export function day(at) {
+  return new Date(at * 1000).toISOString().slice(0, 10);
 }
 
 export function share(value) {

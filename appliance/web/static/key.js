@@ -24,30 +24,35 @@ function ask(reason) {
       dialog.close();
       resolve(isGiven);
     };
-    const dialog = h(
-      "dialog",
-      { class: "dialog", "aria-labelledby": "key-title", onclose: () => dialog.remove(), oncancel: () => resolve(false) },
-      h("h2", { id: "key-title" }, "API key"),
-      h("p", {}, reason || "This server needs a key. Whoever runs it makes one with ‘appliance keys create’."),
-      h("label", { for: "key" }, "Key"),
-      input,
-      h("label", { class: "check", for: "key-kept" }, kept, "Keep it in this browser; else it goes with this tab"),
-      h(
-        "div",
-        { class: "dialog-buttons" },
-        storedKey() ? h("button", { type: "button", class: "button", onclick: () => forget() }, "Forget it") : null,
-        h("button", { type: "button", class: "button", onclick: () => finish(false) }, "Cancel"),
-        h("button", { type: "button", class: "button primary", onclick: () => finish(true) }, "Use this key"),
-      ),
-    );
     const forget = () => {
       storeKey("", false);
       dialog.close();
       resolve(true);
     };
-    input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && input.value.trim()) finish(true);
-    });
+    const use = (event) => {
+      event.preventDefault();
+      if (input.value.trim()) finish(true);
+    };
+    const dialog = h(
+      "dialog",
+      { class: "dialog", "aria-labelledby": "key-title", onclose: () => dialog.remove(), oncancel: () => resolve(false) },
+      h(
+        "form",
+        { onsubmit: use },
+        h("h2", { id: "key-title" }, "API key"),
+        h("p", {}, reason || "This server needs a key. Whoever runs it makes one with ‘appliance keys create’."),
+        h("label", { for: "key" }, "Key"),
+        input,
+        h("label", { class: "check", for: "key-kept" }, kept, "Keep it in this browser; else it goes with this tab"),
+        h(
+          "div",
+          { class: "dialog-buttons" },
+          storedKey() ? h("button", { type: "button", class: "button", onclick: forget }, "Forget it") : null,
+          h("button", { type: "button", class: "button", onclick: () => finish(false) }, "Cancel"),
+          h("button", { type: "submit", class: "button primary" }, "Use this key"),
+        ),
+      ),
+    );
     document.body.append(dialog);
     dialog.showModal();
     input.focus();

@@ -1,7 +1,13 @@
 /* From a chat to a request of /v1/chat/completions, and from its stream to an answer.
    Knows no view. */
 
-import { ApiError, send, serverSentEvents } from "../api.js";
+import { ApiError, EVENT_STREAM, send, serverSentEvents } from "../api.js";
+
+/* So long a server keeps what is left of a stream that broke, unless it is told otherwise. */
+const RESUME_FOR_MS = 30_000;
+const RESUME_EVERY_MS = 1000;
+const GONE = 410;
+const NO_CONTENT = 204;
 
 /* The fields of the settings that go into the request as numbers, where they are filled in. */
 export const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed"];
@@ -62,33 +68,83 @@ function fenced(text) {
 }
 
 /** Lets `answer` grow by what the server streams, and calls `onChange` after each event.
-    Ends with `answer.state` done, stopped or failed; throws nothing. */
+    Ends with `answer.state` done, stopped, broken or failed; throws nothing. */
 export async function complete(body, answer, signal, onChange) {
   const beganMs = performance.now();
   let firstMs = null;
   answer.state = "waiting";
   answer.stats = {};
-  try {
-    const response = await send("v1/chat/completions", { method: "POST", body, signal });
-    for await (const data of serverSentEvents(response)) {
-      if (data === "[DONE]") break;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw new ApiError(chunk.error.status ?? 500, chunk.error.message);
-      if (absorb(chunk, answer) && firstMs === null) {
-        firstMs = performance.now();
-        answer.state = "streaming";
-      }
-      measure(answer, beganMs, firstMs);
-      onChange();
+  delete answer.error;
+  delete answer.finish;
+  const take = (chunk) => {
+    if (chunk.error) throw new ApiError(chunk.error.status ?? 500, chunk.error.message);
+    if (absorb(chunk, answer) && firstMs === null) {
+      firstMs = performance.now();
+      answer.state = "streaming";
     }
-    answer.state = "done";
+    measure(answer, beganMs, firstMs);
+    onChange();
+  };
+  const onBreak = (isBroken) => {
+    answer.isBroken = isBroken;
+    onChange();
+  };
+  try {
+    const isWhole = await streamed(body, signal, take, onBreak);
+    answer.state = isWhole ? "done" : "broken";
   } catch (error) {
     answer.state = signal.aborted ? "stopped" : "failed";
     if (!signal.aborted) answer.error = error.message;
   }
   measure(answer, beganMs, firstMs);
   delete answer.progress;
+  delete answer.isBroken;
   onChange();
+}
+
+/* Hands each chunk to `take`, over as many connections as it needs; false where the rest is
+   not to be had. */
+async function streamed(body, signal, take, onBreak) {
+  let response = await send("v1/chat/completions", { method: "POST", body, signal, accept: EVENT_STREAM });
+  let id = "";
+  for (;;) {
+    try {
+      for await (const event of serverSentEvents(response)) {
+        if (event.data === "[DONE]") return true;
+        take(JSON.parse(event.data));
+        ({ id } = event);
+      }
+    } catch (error) {
+      if (signal.aborted || error instanceof ApiError || error instanceof SyntaxError) throw error;
+    }
+    onBreak(true);
+    response = id ? await resumed(id, signal) : null;
+    if (response === null) return false;
+    if (response.status === NO_CONTENT) return true;
+    onBreak(false);
+  }
+}
+
+/* The stream behind the event `id`; null where nothing is left of it, or nobody answers. */
+async function resumed(id, signal) {
+  const untilMs = performance.now() + RESUME_FOR_MS;
+  while (performance.now() < untilMs) {
+    try {
+      return await send(`v1/streams/${encodeURIComponent(id)}`, { signal, accept: EVENT_STREAM });
+    } catch (error) {
+      if (error.status === GONE) return null;
+      if (error.status !== 0) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RESUME_EVERY_MS));
+  }
+  return null;
+}
+
+/** Whether an answer that ended early can go on where it is: not one that must keep to a
+    form from its first word on. */
+export function canContinue(answer, settings) {
+  const endedEarly = ["broken", "stopped", "failed"].includes(answer.state) || answer.finish === "length";
+  return endedEarly && Boolean(answer.content) && !answer.calls?.length && !settings.schema;
 }
 
 /** Whether the chunk brought something that people read. */

@@ -94,6 +94,12 @@ export class Composer {
 
   #onPaste(event) {
     const text = event.clipboardData.getData("text/plain").replaceAll("\r\n", "\n");
+    // a table copied from an office program is a picture, too: what is text counts
+    if (!text && event.clipboardData.files.length) {
+      event.preventDefault();
+      this.#onFiles(event.clipboardData.files);
+      return;
+    }
     if (text.length <= LONG_CHARS && text.split("\n").length <= LONG_LINES) return;
     event.preventDefault();
     this.#attach(`Pasted text ${this.attachments.length + 1}`, text);
@@ -101,6 +107,10 @@ export class Composer {
 
   async #onFiles(files) {
     for (const file of files) {
+      if (file.type.startsWith("image/")) {
+        this.#say(`${file.name} is a picture, and models are not shown pictures here yet: only text can be sent.`);
+        continue;
+      }
       if (file.size > LARGEST_FILE_BYTES) {
         this.#say(`${file.name} is larger than 4 MiB.`);
         continue;

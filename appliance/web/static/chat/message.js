@@ -6,9 +6,15 @@ import { GrowingMarkdown } from "./markdown.js";
 
 /* Of fewer the clock and the network say more than the model. */
 const SHORTEST_MS = 50;
-const ENDS = { length: "It ends here because of the limit of tokens.", stopped: "Stopped." };
+const ENDS = {
+  length: "It ends here because of the limit of tokens.",
+  stopped: "Stopped.",
+  broken: "The connection broke, and the rest is not to be had.",
+};
+const BROKEN = "The connection broke. Trying to go on…";
 
-/** `actions`: {edit, regenerate, switchTo, answerCall}, each given the message. */
+/** `actions`: {edit, regenerate, goOn, switchTo, answerCall}, each given the message, and
+    `canContinue(message)`. */
 export class MessageView {
   constructor(message, neighbours, actions) {
     this.message = message;
@@ -22,8 +28,9 @@ export class MessageView {
     this.thinking = h("details", { class: "reasoning", hidden: true }, h("summary", {}, "Reasoning"), this.reasoning);
     this.calls = h("div", { class: "calls" });
     this.status = h("p", { class: "status" });
+    this.goOn = h("button", { type: "button", class: "button small go-on", hidden: true, onclick: () => actions.goOn(message) }, "Continue");
     this.stats = h("p", { class: "stats" });
-    this.element.append(this.#attachments(), this.thinking, this.body, this.calls, this.status);
+    this.element.append(this.#attachments(), this.thinking, this.body, this.calls, this.status, this.goOn);
     this.element.append(this.#foot(neighbours));
     this.update();
   }
@@ -117,12 +124,14 @@ export class MessageView {
     const { message } = this;
     let text = "";
     if (message.state === "failed") text = message.error;
-    else if (message.state === "stopped") text = ENDS.stopped;
+    else if (message.isBroken) text = BROKEN;
+    else if (message.state in ENDS) text = ENDS[message.state];
     else if (message.finish === "length") text = ENDS.length;
     else if (isRunning && !message.content && !message.reasoning) text = waiting(message.progress);
     this.status.classList.toggle("error", message.state === "failed");
     if (this.status.textContent !== text) this.status.textContent = text;
     this.status.hidden = !text;
+    this.goOn.hidden = isRunning || !this.actions.canContinue(message);
   }
 }
 

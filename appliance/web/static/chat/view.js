@@ -3,7 +3,7 @@
 
 import { getJson } from "../api.js";
 import { announce, copyText, h, icon, iconButton } from "../dom.js";
-import { complete, requestBody } from "./completion.js";
+import { canContinue, complete, requestBody } from "./completion.js";
 import { Composer } from "./composer.js";
 import { allChats, deleteAllChats, deleteChat, exported, imported, saveChat } from "./database.js";
 import { ChatList } from "./list.js";
@@ -69,6 +69,10 @@ export class ChatView {
 
   hide() {
     this.openChats.hidden = true;
+  }
+
+  reached() {
+    this.#loadModels();
   }
 
   async #load() {
@@ -207,11 +211,20 @@ export class ChatView {
     this.#answer(addMessage(this.chat, this.chat.leaf, fields));
   }
 
-  async #answer(asked) {
+  #answer(asked) {
+    const path = pathTo(this.chat, asked.id);
+    const fields = { role: "assistant", content: "", state: "waiting", model: this.chat.settings.model };
+    return this.#complete(path, addMessage(this.chat, asked.id, fields));
+  }
+
+  /* What there is of the answer goes last, and is gone on with. */
+  #goOn(answer) {
+    return this.#complete(pathTo(this.chat, answer.id), answer);
+  }
+
+  async #complete(path, answer) {
     this.running?.abort.abort();
     const chat = this.chat;
-    const path = pathTo(chat, asked.id);
-    const answer = addMessage(chat, asked.id, { role: "assistant", content: "", state: "waiting", model: chat.settings.model });
     const running = { answer, chat, abort: new AbortController(), isDropped: false };
     this.running = running;
     this.isFollowing = true;
@@ -233,7 +246,7 @@ export class ChatView {
       this.composer.setRunning(false);
     }
     this.#refresh(answer);
-    announce({ done: "The answer is complete", stopped: "Stopped", failed: "The answer failed" }[answer.state] ?? "");
+    announce({ done: "The answer is complete", stopped: "Stopped", broken: "The connection broke", failed: "The answer failed" }[answer.state] ?? "");
   }
 
   #editLast() {
@@ -284,6 +297,8 @@ export class ChatView {
     const actions = {
       edit: (message) => this.#edit(message),
       regenerate: (message) => this.#answer(this.chat.messages[message.parent]),
+      goOn: (message) => this.#goOn(message),
+      canContinue: (message) => message.role === "assistant" && canContinue(message, this.chat.settings),
       switchTo: (message) => this.#switchTo(message),
       answerCall: (message, call, result) => this.#answerCall(message, call, result),
     };

@@ -2,10 +2,10 @@
    Knows no chat. */
 
 import { getJson } from "../api.js";
-import { h } from "../dom.js";
+import { h, replaceKept } from "../dom.js";
 import { bytes } from "../format.js";
 import { modelCard, slotsOf } from "./model.js";
-import { pullForm } from "./pull.js";
+import { PullCard } from "./pull.js";
 import { statsCard } from "./stats.js";
 
 const LOOK_EVERY_MS = 2000;
@@ -16,6 +16,8 @@ export class MachineView {
     this.timer = 0;
     this.problem = h("p", { class: "note", role: "alert", hidden: true });
     this.budget = h("p", { class: "hint" });
+    this.heat = h("p", { class: "hint", hidden: true });
+    this.pull = new PullCard(() => this.#look());
     this.models = h("div", { class: "cards" });
     this.numbers = h("div", { class: "cards" });
     this.window = h(
@@ -32,22 +34,28 @@ export class MachineView {
         h("h1", {}, "Machine"),
         this.problem,
         this.budget,
+        this.heat,
         this.models,
         h("div", { class: "title-row" }, h("h2", {}, "How requests went"), h("label", { for: "window", class: "for-screen-readers" }, "Window"), this.window),
         this.numbers,
-        pullForm(() => this.#look()),
+        this.pull.element,
       ),
     );
   }
 
   show() {
     this.isShown = true;
+    this.pull.show();
     this.#again();
   }
 
   hide() {
     this.isShown = false;
     clearTimeout(this.timer);
+  }
+
+  reached() {
+    this.pull.show();
   }
 
   async #again() {
@@ -78,6 +86,7 @@ export class MachineView {
     const own = ps.server.memory ? `The server itself takes ${bytes(ps.server.memory.pss_bytes)}.` : "";
     const left = ps.budget_bytes === null ? "" : `${bytes(ps.left_bytes)} of the ${bytes(ps.budget_bytes)} that all may take are left. `;
     this.budget.textContent = left + own;
+    this.#showHeat(ps.heat);
     const onChange = (problem) => {
       this.isTold = Boolean(problem);
       this.#say(problem);
@@ -86,22 +95,21 @@ export class MachineView {
     replaceKept(this.models, ps.models.map((model, at) => modelCard(model, ps.workers[model.id], slots[at], onChange)));
   }
 
+  /* Where the kernel tells nothing of it, nothing is shown. */
+  #showHeat(heat) {
+    const parts = [];
+    if (heat?.celsius) parts.push(`${heat.celsius.toFixed(0)} °C${heat.part ? ` (${heat.part})` : ""}`);
+    if (heat?.state) parts.push(heat.state);
+    this.heat.hidden = !parts.length;
+    this.heat.title = heat?.reason ?? "";
+    this.heat.textContent = `Heat: ${parts.join(", ")}${heat?.state === "throttling" ? `. ${heat.reason}` : ""}`;
+    this.heat.classList.toggle("warm", ["hot", "throttling"].includes(heat?.state));
+  }
+
   #showNumbers({ models, keys }) {
     const found = Object.entries(models);
     const cards = found.length ? found : Object.entries(keys);
     replaceKept(this.numbers, cards.map(([id, numbers]) => statsCard(id, numbers)));
     if (!cards.length) this.numbers.append(h("p", { class: "hint" }, "No requests in this time."));
   }
-}
-
-/** Cards are known by their labels, and what is in them by its place. */
-function replaceKept(parent, cards) {
-  const opened = new Set([...parent.querySelectorAll("details[open]")].map((each) => each.closest("section").ariaLabel));
-  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
-  const label = focused?.ariaLabel;
-  for (const card of cards) for (const each of card.querySelectorAll("details")) each.open = opened.has(card.ariaLabel);
-  const focusedSummary = focused?.tagName === "SUMMARY" ? focused.closest("section").ariaLabel : null;
-  parent.replaceChildren(...cards);
-  if (label) [...parent.querySelectorAll("[aria-label]")].find((each) => each.ariaLabel === label)?.focus();
-  if (focusedSummary) cards.find((card) => card.ariaLabel === focusedSummary)?.querySelector("summary")?.focus();
 }

@@ -1,15 +1,17 @@
-/* Who used what: of everybody for administrators, of their own key for others.
-   Knows no price and no key's secret. */
+/* Who used what: of everybody for administrators, of their own key for others; above it the
+   keys. Knows no price. */
 
 import { getJson } from "../api.js";
 import { h, svg } from "../dom.js";
 import { count, duration } from "../format.js";
+import { KeysSection } from "../keys/section.js";
 
 const GROUPS = { key: "By key", model: "By model", day: "By day", "key,model": "By key and model" };
 const TIMES = { "1d": "Last day", "7d": "Last week", "30d": "Last month", "": "Ever" };
 
 export class UsageView {
   constructor() {
+    this.keys = new KeysSection();
     this.problem = h("p", { class: "note", role: "alert", hidden: true });
     this.by = choices("by", "Grouped", GROUPS, () => this.#look());
     this.since = choices("since", "Time", TIMES, () => this.#look());
@@ -21,19 +23,24 @@ export class UsageView {
         "div",
         { class: "page-inner" },
         h("h1", {}, "Keys and usage"),
-        h("p", { class: "hint" }, "Administrators, and everybody where no key is needed, see all keys; others see their own. Keys are made and limited by ‘appliance keys’."),
+        this.keys.element,
+        h("div", { class: "title-row" }, h("h2", {}, "Usage"), h("div", { class: "choice-row" }, this.by.element, this.since.element)),
         this.problem,
-        h("div", { class: "title-row" }, this.by.element, this.since.element),
         h("section", { class: "card", "aria-label": "Usage" }, this.table),
       ),
     );
   }
 
   show() {
+    this.keys.look();
     this.#look();
   }
 
   hide() {}
+
+  reached() {
+    this.show();
+  }
 
   async #look() {
     const asked = new URLSearchParams({ by: this.by.select.value });
