@@ -113,8 +113,6 @@ async def test_an_answer_whose_connection_broke(
     line.take_down()
     await expect(chat.page.get_by_text("The server is not reached. The page")).to_be_visible()
     assert await faults_of(chat.page) == []
-    await line.mend()
-    await chat.finished()
+    await chat.stop.click()
     await expect(chat.button("Continue")).to_be_visible()
     assert await faults_of(chat.page) == []
-    line.take_down()
