@@ -6,6 +6,7 @@ Knows where Debian wants what; the scripts beside it know what is done there.
 
 from __future__ import annotations
 
+import email.utils
 import gzip
 import hashlib
 import os
@@ -71,8 +72,9 @@ def _put_files(target: Target, root: Path) -> None:
     _put(root / UNIT, (CHECKOUT / "systemd/appliance.service").read_bytes())
     _put(root / SETTINGS, (CHECKOUT / "systemd/appliance.toml").read_bytes())
     _put(root / DOC / "copyright", _copyright().encode())
-    changes = (CHECKOUT / "CHANGELOG.md").read_bytes()
-    _put(root / DOC / "changelog.gz", gzip.compress(changes, mtime=0))
+    news = (CHECKOUT / "CHANGELOG.md").read_bytes()
+    _put(root / DOC / "NEWS.gz", gzip.compress(news, mtime=0))
+    _put(root / DOC / "changelog.gz", gzip.compress(_changelog(target).encode(), mtime=0))
     commands = root / "usr/bin"
     commands.mkdir()
     for name in COMMANDS:
@@ -82,15 +84,30 @@ def _put_files(target: Target, root: Path) -> None:
 def _copyright() -> str:
     """Our licence, in Debian's machine-readable form."""
     _, holders, text = (CHECKOUT / "LICENSE").read_text().split("\n\n", 2)
-    return Template((TEMPLATES / "copyright").read_text()).substitute(
+    return _fill(
+        "copyright",
         holders=holders.removeprefix("Copyright (c) "),
         text="\n".join(f" {line or '.'}" for line in text.splitlines()),
     )
 
 
+def _changelog(target: Target) -> str:
+    return _fill(
+        "changelog",
+        version=debian_version(target.version),
+        maintainer=MAINTAINER,
+        date=email.utils.formatdate(target.epoch),
+    )
+
+
+def _fill(template: str, **values: object) -> str:
+    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
+
+
 def _put_control(target: Target, root: Path) -> None:
     files = [*find_files(root)]
-    filled = Template((TEMPLATES / "control").read_text()).substitute(
+    filled = _fill(
+        "control",
         version=debian_version(target.version),
         architecture=ARCHITECTURES[target.machine],
         maintainer=MAINTAINER,

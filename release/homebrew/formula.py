@@ -8,6 +8,7 @@ no tools; else the sources.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,9 +62,12 @@ def make(target: Target) -> None:
 
 def make_sources(target: Target) -> Path:
     """Of the appliance, as this checkout has them."""
+    name = f"appliance-{target.version}.tar.gz"
     command: list[str | Path] = ["build", "--quiet", "--sdist", "--build-constraint", BUILD_TOOLS]
-    _run_uv([*command, "--out-dir", target.out, CHECKOUT], SOURCE_DATE_EPOCH=str(target.epoch))
-    return target.out / f"appliance-{target.version}.tar.gz"
+    with tempfile.TemporaryDirectory(prefix="appliance-sources-") as scratch:
+        # not into the folder itself, where it would leave a .gitignore
+        _run_uv([*command, "--out-dir", scratch, CHECKOUT], SOURCE_DATE_EPOCH=str(target.epoch))
+        return Path(shutil.copy(Path(scratch) / name, target.out))
 
 
 def read_resources(lock: dict[str, Any]) -> list[Resource]:

@@ -55,7 +55,7 @@ until run "${check[@]}" 2>/dev/null; do
     ((SECONDS < deadline)) || exit 1
     sleep 1
 done
-run appliance run --url http://127.0.0.1:8080 smollm2-135m 'What is the capital of France?' | grep Paris
+run appliance run --url http://127.0.0.1:8080 smollm2-135m 'What is the capital of Japan?' | grep Tokyo
 run appliance stop
 wait
 END

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs a release's Debian package in a fresh Debian without network, has it answer, installs it again, removes and
-# purges it; fails unless each does what it should. The service is started by hand: there is no systemd in a chroot.
+# Installs a release's Debian package in a fresh Debian without network, has it answer, installs it again, has it outlive
+# its Python, removes and purges it; fails unless each does what it should. The service is started by hand: there is no
+# systemd in a chroot.
 #
 #     tests/release/deb_in_chroot.sh dist/appliance_VERSION_ARCH.deb [SUITE] [MIRROR]
 #
@@ -37,27 +38,25 @@ as_service() {
         appliance "$@" --config "$SETTINGS" --port "$PORT"
 }
 
-# Prints the answer of the server, which may still be loading.
+# Waits for the server with process id SERVER, and prints its answer.
 ask() {
-    inside /opt/appliance/lib/appliance/bin/python -I - "http://127.0.0.1:$PORT" <<'END'
-import json, sys, time, urllib.request
+    local server=$1
+    until python - 2>/dev/null <<<'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/health")'; do
+        kill -0 "$server" 2>/dev/null || return 1
+        sleep 0.5
+    done
+    python - <<'END'
+import json, sys, urllib.request
 
-deadline = time.monotonic() + 300
-while True:
-    try:
-        urllib.request.urlopen(f"{sys.argv[1]}/health").close()
-        break
-    except OSError:
-        if time.monotonic() > deadline:
-            raise
-        time.sleep(0.5)
-body = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 20}
+body = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}], "temperature": 0, "max_tokens": 20}
 request = urllib.request.Request(
     f"{sys.argv[1]}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
 )
 print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
 END
 }
+
+python() { inside /opt/appliance/lib/appliance/bin/python -I "$@" "http://127.0.0.1:$PORT"; }
 
 mount --make-rprivate /
 mount -t proc proc "$root/proc"
@@ -70,15 +69,21 @@ inside appliance --version
 echo "Installed in $((SECONDS - began)) s."
 
 as_service serve >"$root/serve.log" 2>&1 &
-answer=$(ask) || fail "no answer: $(cat "$root/serve.log")"
+answer=$(ask $!) || fail "no answer: $(cat "$root/serve.log")"
 echo "Answered after $((SECONDS - began)) s: $answer"
-[[ "$answer" == *Paris* ]] || fail 'that is no answer of smollm2-135m'
+[[ "$answer" == *Tokyo* ]] || fail 'that is no answer of smollm2-135m'
 as_service stop
 wait
 
 echo 'port = 8282' >>"$root$SETTINGS"
 inside dpkg --install /appliance.deb
 [[ "$(tail -n 1 "$root$SETTINGS")" == 'port = 8282' ]] || fail 'the second installation changed the settings'
+
+# As where an upgrade of Debian replaces python3: dpkg tells the package, and that makes the environment anew.
+rm -- "$root/opt/appliance/lib/appliance/bin/python3"
+inside dpkg-trigger --by-package=python3-minimal /usr/bin/python3
+inside dpkg --triggers-only --pending
+inside appliance --version || fail 'another python3 left it without one'
 
 inside dpkg --remove appliance
 [[ ! -e "$root/opt/appliance" && ! -e "$root/usr/lib/appliance" ]] || fail 'the environment was left'

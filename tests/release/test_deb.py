@@ -52,6 +52,7 @@ def test_it_holds_the_bundle_the_unit_and_the_commands(deb: Path) -> None:
         "./usr/bin/appliance-convert -> /opt/appliance/bin/appliance-convert": (link, "root/root"),
         "./usr/lib/appliance/install.sh": (program, "root/root"),
         "./usr/lib/systemd/system/appliance.service": (plain, "root/root"),
+        "./usr/share/doc/appliance/NEWS.gz": (plain, "root/root"),
         "./usr/share/doc/appliance/changelog.gz": (plain, "root/root"),
         "./usr/share/doc/appliance/copyright": (plain, "root/root"),
     }
@@ -73,7 +74,7 @@ def test_its_settings_are_kept_as_people_change_them(deb: Path, tmp_path: Path) 
 def test_its_digests_are_of_all_else(deb: Path, tmp_path: Path) -> None:
     ask("--raw-extract", deb, str(tmp_path / "root"))
     digests = (tmp_path / "root/DEBIAN/md5sums").read_text().splitlines()
-    assert len(digests) == 7
+    assert len(digests) == 8
     subprocess.run(
         ["md5sum", "--check", "--quiet", "DEBIAN/md5sums"], cwd=tmp_path / "root", check=True
     )
