@@ -13,7 +13,7 @@ import pytest
 from release.homebrew.formula import Resource, read_resources, render
 from release.target import NotMade
 
-INDEX = "https://files.pythonhosted.org/packages"
+INDEX = "https://index.example/packages"
 RESOURCES = [Resource("one", f"{INDEX}/one-1.tar.gz", "11"), Resource("two", f"{INDEX}/two", "22")]
 
 
