@@ -309,6 +309,7 @@ install() {
         say "Installed. Start it with: $prefix/bin/appliance serve"
     else
         say "Installed. Start it with: $venv_dir/bin/appliance serve"
+        say "To write only 'appliance' in this shell: source $venv_dir/bin/activate"
     fi
     say_remarks
 }

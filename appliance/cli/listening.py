@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -178,7 +179,13 @@ def _bound(
 def _cannot_listen(settings: ServerOptions, error: Exception) -> BadSettings:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     way_out = "Stop what listens there, or choose another --port or --host."
-    if isinstance(error, OSError) and error.errno in _NO_SUCH_ADDRESS:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        reason = os.strerror(error.errno)  # asyncio's words for it have the address once more
+        way_out = (
+            "'appliance' shows whether it is a server of ours, and 'appliance stop' ends that; or "
+            "choose another --port."
+        )
+    elif isinstance(error, OSError) and error.errno in _NO_SUCH_ADDRESS:
         is_ipv6 = ":" in settings.host
         instead = "0.0.0.0" if settings.host == "::" else "127.0.0.1"
         reason = "this machine has no IPv6" if is_ipv6 and not _has_ipv6() else reason

@@ -109,6 +109,8 @@ async def serve(
                 f"{', '.join(model.id for model in gateway.router.models)} at {base_url(settings)}"
             )
             _log.info("ready: %s", where)
+            if socket_path(settings.host) is None:
+                _log.info("the page, for a browser: %s", base_url(settings).removesuffix("v1"))
             notifier.ready(f"Serving {where}")
             await asyncio.wait((serving, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
             if failing.done():

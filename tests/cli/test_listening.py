@@ -120,9 +120,13 @@ def test_a_name_that_is_taken_at_one_address_is_refused_and_nothing_stays_open(
     port = free_port()
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(BadSettings, match=f"Cannot listen on localhost port {port}: Address"),
+        pytest.raises(BadSettings) as raised,
     ):
         listen(tmp_path, "localhost", port)
+    assert raised.value.message == (
+        f"Cannot listen on localhost port {port}: Address already in use. 'appliance' shows "
+        "whether it is a server of ours, and 'appliance stop' ends that; or choose another --port."
+    )
     for sock in listen(tmp_path, "localhost", port):
         sock.close()
 

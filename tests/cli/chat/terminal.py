@@ -1,4 +1,4 @@
-"""A terminal of 24 lines and 80 columns in which a program runs. Knows no command."""
+"""A terminal in which a program runs. Knows no command."""
 
 from __future__ import annotations
 
@@ -17,20 +17,28 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 _TAKE = (
     "import fcntl, os, struct, sys, termios\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))\n"
-    "os.execv(sys.argv[1], sys.argv[1:])\n"
+    "size = struct.pack('HHHH', int(sys.argv[1]), int(sys.argv[2]), 0, 0)\n"
+    "fcntl.ioctl(0, termios.TIOCSWINSZ, size)\n"
+    "os.execv(sys.argv[3], sys.argv[3:])\n"
 )
+_BEGUN_ESCAPE = re.compile(r"\x1b[^a-zA-Z]*$")  # whose end has not come yet
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 
 
 class Terminal:
     def __init__(
-        self, words: Sequence[str], around: dict[str, str], program: Sequence[str] = APPLIANCE
+        self,
+        words: Sequence[str],
+        around: dict[str, str],
+        *,
+        program: Sequence[str] = APPLIANCE,
+        size: tuple[int, int] = (24, 80),
     ) -> None:
+        """`size` is in lines and columns."""
         self._master, slave = os.openpty()
         command = [*program, *words]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE, *command],
+            [sys.executable, "-c", _TAKE, *map(str, size), *command],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -47,7 +55,8 @@ class Terminal:
     @property
     def text(self) -> str:
         """What has been written, without what moves and colours it."""
-        return _ESCAPES.sub("", self.raw).replace("\r\n", "\n")
+        whole = _BEGUN_ESCAPE.sub("", self.raw)
+        return _ESCAPES.sub("", whole).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())

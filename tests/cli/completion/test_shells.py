@@ -71,7 +71,7 @@ def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[Terminal]:
     flags, takes = BEGINS[request.param]
     around = environment(home)
     around["PATH"] = f"{home / 'bin'}:{around['PATH']}"
-    terminal = Terminal(flags, around, (path,))
+    terminal = Terminal(flags, around, program=(path,))
     terminal.type(f"{takes}\r")
     yield terminal
     terminal.end()
