@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -123,12 +130,9 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
         Raises what the first of them to fail raises, and then reads none of them any
         more.
         """
-        # Bounded, so that a slow reader is noticed where each answer's events wait, by
-        # their number.
-        queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd] = asyncio.Queue(len(self._requests))
-        taken: list[ChoiceEvent] = []  # which the queue had no room for
+        handover = _Handover(len(self._requests))
         readers = [
-            asyncio.create_task(self._read(index, events, queue, taken.append))
+            asyncio.create_task(self._read(index, events, handover))
             for index, events in answers.items()
         ]
         num_open = len(readers)
@@ -138,7 +142,7 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
                     yield self._unread.popleft()
                 if not num_open:
                     return
-                item = await queue.get()
+                item = await handover.take()
                 if isinstance(item, ChoiceEvent):
                     self._settled.add(item.index)
                     self._unread.append(item)
@@ -147,36 +151,24 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
                 if item.error is not None:
                     raise item.error
         finally:
+            handover.is_left = True
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-            while not queue.empty():
-                if isinstance(item := queue.get_nowait(), ChoiceEvent):
-                    self._unread.append(item)
-            self._unread.extend(taken)
+            self._unread.extend(handover.rest())
 
-    async def _read(
-        self,
-        index: int,
-        events: AsyncIterator[Event],
-        queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd],
-        give_back: Callable[[ChoiceEvent], None],
-    ) -> None:
+    async def _read(self, index: int, events: AsyncIterator[Event], handover: _Handover) -> None:
         try:
             async for event in events:
                 self._begun.add(index)
                 if isinstance(event, Finished):
                     self._ended.add(index)
-                happened = ChoiceEvent(index, event)
-                try:
-                    await queue.put(happened)
-                except asyncio.CancelledError:
-                    give_back(happened)
-                    raise
+                if not await handover.put(ChoiceEvent(index, event)):
+                    return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the events are read
-            await queue.put(_ChoiceEnd(error))
+            await handover.put(_ChoiceEnd(error))
         else:
-            await queue.put(_ChoiceEnd(None))
+            await handover.put(_ChoiceEnd(None))
 
 
 @dataclass(frozen=True)
@@ -184,3 +176,36 @@ class _ChoiceEnd:
     """The end of one choice's events, and what it raised."""
 
     error: Exception | None
+
+
+class _Handover:
+    """From those who read the answers to the one who merges them."""
+
+    def __init__(self, num_answers: int) -> None:
+        # Bounded, so that a slow reader is noticed where each answer's events wait, by
+        # their number.
+        self._queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd] = asyncio.Queue(num_answers)
+        self._had_no_room: list[ChoiceEvent | _ChoiceEnd] = []
+        self.is_left = False  # nobody takes anything any more
+
+    async def take(self) -> ChoiceEvent | _ChoiceEnd:
+        return await self._queue.get()
+
+    async def put(self, item: ChoiceEvent | _ChoiceEnd) -> bool:
+        """Waits for room. False where it is left: who has lost a cancellation, or met an
+        error in its place, would wait for ever.
+        """
+        try:
+            if not self.is_left:
+                await self._queue.put(item)
+                return True
+        except asyncio.CancelledError:
+            self._had_no_room.append(item)
+            raise
+        self._had_no_room.append(item)
+        return False
+
+    def rest(self) -> Iterator[ChoiceEvent]:
+        """The events that nobody took, once nobody puts any more."""
+        queued = (self._queue.get_nowait() for _ in range(self._queue.qsize()))
+        return (item for item in (*queued, *self._had_no_room) if isinstance(item, ChoiceEvent))

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from appliance.errors import TimeIsUp
 from appliance.gateway.choice_stream import ChoiceStream
 from appliance.gateway.choices import ChoiceEvent
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
@@ -143,3 +144,37 @@ async def test_an_answer_that_waits_for_its_turn_holds_up_none_and_begins_when_i
     got += await read(stream)
     assert texts_of(got) == [f"{LETTERS}."] * NUM_ANSWERS
     assert answers.prompts == [TextPrompt("long")] * (NUM_ANSWERS + 1)
+
+
+class DeafAnswers(ScriptedAnswers):
+    """Each goes on, or fails, where it is cancelled for the first time."""
+
+    def __init__(self, *, fails: bool) -> None:
+        super().__init__()
+        self._fails = fails
+
+    async def _play(self, resume_id: str) -> AsyncIterator[Event]:
+        for event in self._scripts[resume_id]:
+            yield event
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self._fails:
+                    raise TimeIsUp("too late") from None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("num_events", range(1, NUM_EVENTS))
+async def test_leaving_ends_also_where_an_answer_loses_its_cancellation(
+    num_events: int, fails: bool
+) -> None:
+    async def leave() -> None:
+        async with stream_of(DeafAnswers(fails=fails)) as happening:
+            for _ in range(num_events):
+                await anext(happening)
+
+    leaving = asyncio.create_task(leave())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert leaving.done()
+    await leaving
