@@ -35,33 +35,55 @@ class Answered:
     verdict: Verdict
 
 
+class Load:
+    """Clients that ask, each one thing after the other."""
+
+    def __init__(self, num_clients: int) -> None:
+        self._asking = [asyncio.Lock() for _ in range(num_clients)]
+        self._is_over = False
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Within it nobody asks: each has finished what it had begun."""
+        async with contextlib.AsyncExitStack() as stack:
+            for asking in self._asking:
+                await stack.enter_async_context(asking)
+            yield
+
+    async def run(self, url: str, keys: Sequence[str], ledger: Ledger, *, seed: str) -> None:
+        """Until `end`, and what they have begun by then."""
+        clients = [
+            self._ask_on(asking, url, keys[at % len(keys)], ledger, random.Random(f"{seed}-{at}"))
+            for at, asking in enumerate(self._asking)
+        ]
+        await asyncio.gather(*clients)
+
+    def end(self) -> None:
+        self._is_over = True
+
+    async def _ask_on(
+        self, asking: asyncio.Lock, url: str, key: str, ledger: Ledger, rng: random.Random
+    ) -> None:
+        async with client_of(url, key) as http:
+            while not self._is_over:
+                async with asking:
+                    answered = await noted(http, ask_of(rng), ledger)
+                if answered.verdict.ending not in (Ending.ANSWERED, Ending.LEFT):
+                    await asyncio.sleep(_PAUSE_S)
+
+
 @contextlib.asynccontextmanager
 async def load(
     url: str, keys: Sequence[str], ledger: Ledger, *, num_clients: int, seed: str
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Load]:
     """Runs as long as its context; at the end each client finishes what it has begun."""
-    stop = asyncio.Event()
-    clients = [
-        asyncio.create_task(
-            _ask_on(url, keys[at % len(keys)], ledger, stop, rng=random.Random(f"{seed}-{at}"))
-        )
-        for at in range(num_clients)
-    ]
+    clients = Load(num_clients)
+    running = asyncio.create_task(clients.run(url, keys, ledger, seed=seed))
     try:
-        yield
+        yield clients
     finally:
-        stop.set()
-        await asyncio.gather(*clients)
-
-
-async def _ask_on(
-    url: str, key: str, ledger: Ledger, stop: asyncio.Event, *, rng: random.Random
-) -> None:
-    async with client_of(url, key) as http:
-        while not stop.is_set():
-            answered = await noted(http, ask_of(rng), ledger)
-            if answered.verdict.ending not in (Ending.ANSWERED, Ending.LEFT):
-                await asyncio.sleep(_PAUSE_S)
+        clients.end()
+        await running
 
 
 def client_of(url: str, key: str) -> httpx.AsyncClient:

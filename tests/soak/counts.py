@@ -69,6 +69,18 @@ def quiet_counts(house: House, before: Counts | None = None) -> Counts:
             return counts
 
 
+def requests_left(house: House, known: int) -> int:
+    """In flight while nobody asks: as soon as there are no more than are known, or what is
+    left after a while.
+    """
+    deadline_s = time.monotonic() + _QUIET_S
+    while True:
+        count = int(house.asks("/health")["num_requests"])
+        if count <= known or time.monotonic() > deadline_s:
+            return count
+        time.sleep(_PAUSE_S)
+
+
 def _step(house: House) -> None:
     """Prefixes that nobody used for long go when the engine next admits somebody."""
     ask = plain_ask()

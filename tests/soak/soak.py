@@ -11,12 +11,16 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+)
 from dataclasses import dataclass, field
 
 from tests.soak.asks import long_ask, plain_ask
-from tests.soak.clients import asked, client_of, load
-from tests.soak.counts import Counts, quiet_counts, resident_bytes
+from tests.soak.clients import Load, asked, client_of, load
+from tests.soak.counts import Counts, quiet_counts, requests_left, resident_bytes
 from tests.soak.faults.fault import Fault
 from tests.soak.house import WARDEN, House
 from tests.soak.judging import Ending
@@ -38,6 +42,7 @@ class Plan:
     seed: int = 0
     num_clients: int = 10
     longest_hold_s: float = math.inf  # of each fault, where time is short
+    pauses: bool = True  # the load, after each calm phase, to see what is left in flight
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Soak:
         self._plan = plan
         self._rng = random.Random(plan.seed)
         self._ledger = Ledger()
+        self._num_left = 0  # requests in flight that are nobody's
         reasons = {fault.name: fault.why_not(house) for fault in plan.faults}
         self.report = Report(
             self._ledger, {name: why for name, why in reasons.items() if why is not None}
@@ -97,17 +103,17 @@ class Soak:
         house, report = self._house, self.report
         await asyncio.to_thread(house.start)
         restarts = [fault for fault in self._faults if fault.is_restart]
-        async with self._load("restarts"):
-            await self._calm("", 0.0)
+        async with self._load("restarts") as clients:
+            await self._calm("", 0.0, clients)
             for fault in restarts:
-                await self._go_through(fault)
+                await self._go_through(fault, clients)
         report.before = await asyncio.to_thread(quiet_counts, house)
         report.calms.clear()
-        async with self._load("faults"):
+        async with self._load("faults") as clients:
             self._ledger.begin()
-            await self._calm("", 0.0)
+            await self._calm("", 0.0, clients)
             for fault in self._order([each for each in self._faults if not each.is_restart]):
-                await self._go_through(fault)
+                await self._go_through(fault, clients)
         report.after = await asyncio.to_thread(quiet_counts, house, report.before)
         report.failures += _complaints(house)
         return report
@@ -122,15 +128,13 @@ class Soak:
                     return
                 yield fault
 
-    @asynccontextmanager
-    async def _load(self, name: str) -> AsyncIterator[None]:
+    def _load(self, name: str) -> AbstractAsyncContextManager[Load]:
         house, plan = self._house, self._plan
         seed = f"{plan.seed}-{name}"
         keys = [key for name, key in house.keys.items() if name != WARDEN]
-        async with load(house.url, keys, self._ledger, num_clients=plan.num_clients, seed=seed):
-            yield
+        return load(house.url, keys, self._ledger, num_clients=plan.num_clients, seed=seed)
 
-    async def _go_through(self, fault: Fault) -> None:
+    async def _go_through(self, fault: Fault, clients: Load) -> None:
         self._ledger.begin(fault.name, is_restart=fault.is_restart)
         try:
             async with _in_thread(fault.befall(self._house, self._rng)):
@@ -141,7 +145,7 @@ class Soak:
                 await asyncio.to_thread(self._house.start)
         back_s = await self._back(fault)
         self._ledger.begin()
-        await self._calm(fault.name, back_s)
+        await self._calm(fault.name, back_s, clients)
 
     async def _back(self, fault: Fault) -> float:
         """Returns after how long all were served again, long prompts too."""
@@ -161,7 +165,7 @@ class Soak:
                 await asyncio.sleep(_SAMPLE_S)
         return took_s
 
-    async def _calm(self, behind: str, back_s: float) -> None:
+    async def _calm(self, behind: str, back_s: float, clients: Load) -> None:
         began_s = time.monotonic()
         num_tokens = await self._num_tokens()
         least_bytes = resident_bytes(self._house)
@@ -171,6 +175,16 @@ class Soak:
         num_new = await self._num_tokens() - num_tokens
         per_s = num_new / (time.monotonic() - began_s)
         self.report.calms.append(Calm(behind, back_s, per_s, least_bytes))
+        if self._plan.pauses:
+            async with clients.paused():
+                await self._count_left(behind)
+
+    async def _count_left(self, behind: str) -> None:
+        """Once for each request that is in flight although nobody asks."""
+        known = self._num_left
+        self._num_left = await asyncio.to_thread(requests_left, self._house, known)
+        if (num_new := self._num_left - known) > 0:
+            self.report.failures.append(f"in flight behind {behind or 'nothing'}: {num_new} more")
 
     async def _num_tokens(self) -> float:
         name = "appliance_completion_tokens_total"
