@@ -13,9 +13,9 @@ from release.target import NotMade
 
 # Read in their licence files, for packages that state too little.
 KNOWN = {
-    "diskcache": "Apache-2.0",
     "exceptiongroup": "MIT AND PSF-2.0",
     "jinja2": "BSD-3-Clause",
+    "numpy": "BSD-3-Clause",
     "uvloop": "Apache-2.0 OR MIT",
 }
 
@@ -31,9 +31,7 @@ def licence_of(name: str, metadata: Message) -> str:
 
     Raises `NotMade` if it states none that is understood.
     """
-    if name in KNOWN:
-        return KNOWN[name]
-    for stated in (metadata["License-Expression"], metadata["License"]):
+    for stated in (metadata["License-Expression"], KNOWN.get(name), metadata["License"]):
         if stated and (spdx := fixup_id(stated) or (stated if is_expression(stated) else None)):
             return str(spdx)
     classifiers = [

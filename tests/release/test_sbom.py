@@ -126,6 +126,13 @@ def test_a_licence_is_read_as_it_is_stated(
     assert [component.licence for component in read_wheels(tmp_path)] == [licence]
 
 
+def test_an_expression_counts_before_what_we_have_read(tmp_path: Path) -> None:
+    make_wheel(tmp_path, "numpy-1.0", "License: as in its file")
+    make_wheel(tmp_path, "numpy-2.0", "License-Expression: BSD-3-Clause AND Zlib")
+    licences = [component.licence for component in read_wheels(tmp_path)]
+    assert licences == ["BSD-3-Clause", "BSD-3-Clause AND Zlib"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
