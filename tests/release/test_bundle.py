@@ -81,3 +81,15 @@ def test_an_unknown_step_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["sums", "bake"])
     assert "no such step: bake" in capsys.readouterr().err
+
+
+def test_the_sums_of_a_release_are_of_what_people_download(target: Target) -> None:
+    for name in ("appliance_0.1.0_amd64.deb", "appliance.rb"):
+        (target.out / name).write_text(name)
+    for _ in range(2):  # its own is none of them, the second time either
+        bundle.write_download_sums(target)
+    sums = target.out / bundle.SUMS
+    names = [line.split("  ")[1] for line in sums.read_text().splitlines()]
+    assert names == ["appliance.rb", "appliance_0.1.0_amd64.deb"]
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", sums], cwd=target.out, check=False)
+    assert checked.returncode == 0
