@@ -13,7 +13,7 @@ from pathlib import Path
 
 from release.pip import run_pip
 from release.target import CHECKOUT, NotMade, Target, cache_folder
-from release.toolchain import LINK_FLAGS, Toolchain, find_toolchain
+from release.toolchain import KERNELS_GCC, LINK_FLAGS, Toolchain, find_toolchain
 from release.wheel import Wheel
 
 _RUNTIME = "libgomp.so.1"  # llama-cpp-python's wheel brings it, and has it loaded by then
@@ -21,7 +21,7 @@ _RUNTIME = "libgomp.so.1"  # llama-cpp-python's wheel brings it, and has it load
 
 def make(target: Target) -> None:
     """Raises `NotMade`."""
-    wheel = build(_compile_kernels(find_toolchain(target.machine)))
+    wheel = build(_compile_kernels(find_toolchain(target.machine, KERNELS_GCC)))
     for old in target.wheels.glob(f"{wheel.name}-*.whl"):
         old.unlink()
     wheel.retagged(f"py3-none-{target.platform}").write(target.wheels)

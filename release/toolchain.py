@@ -14,9 +14,11 @@ from pathlib import Path
 
 from release.target import GLIBC, MACHINES, NotMade
 
-# The last whose static libstdc++, as Debian 12 has it, asks for no newer glibc (12 wants
-# arc4random, of 2.36), and the first that knows AVX-VNNI and AMX.
+# Of llama.cpp: the last whose static libstdc++, as Debian 12 has it, asks for no newer
+# glibc (12's source of randomness wants 2.36), and the first that knows AVX-VNNI and AMX.
 GCC = 11
+# Of our kernels: the first that can compile them. They need next to nothing of libstdc++.
+KERNELS_GCC = 12
 # What every Linux with glibc has; anything else is inside the wheel.
 SYSTEM_LIBRARIES = frozenset(
     {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1"}
@@ -35,6 +37,7 @@ class Toolchain:
     """GCC for one kind of machine, which may be another than this one."""
 
     machine: str
+    gcc: int = GCC
 
     @property
     def _prefix(self) -> str:
@@ -42,11 +45,11 @@ class Toolchain:
 
     @property
     def cc(self) -> str:
-        return f"{self._prefix}gcc-{GCC}"
+        return f"{self._prefix}gcc-{self.gcc}"
 
     @property
     def cxx(self) -> str:
-        return f"{self._prefix}g++-{GCC}"
+        return f"{self._prefix}g++-{self.gcc}"
 
     def version(self) -> str:
         """As the compiler has it, with Debian's own number."""
@@ -72,14 +75,14 @@ class Toolchain:
                 raise NotMade(f"{name} needs {wants}, which not every system has")
 
 
-def find_toolchain(machine: str) -> Toolchain:
+def find_toolchain(machine: str, gcc: int = GCC) -> Toolchain:
     """Raises `NotMade` where it is not installed."""
     assert machine in MACHINES
-    toolchain = Toolchain(machine)
+    toolchain = Toolchain(machine, gcc)
     if shutil.which(toolchain.cc) is None or shutil.which(toolchain.cxx) is None:
-        package = f"g++-{GCC}-{machine.replace('_', '-')}-linux-gnu"
+        package = f"g++-{gcc}-{machine.replace('_', '-')}-linux-gnu"
         raise NotMade(
-            f"there is no {toolchain.cxx}; on Debian 12: apt-get install g++-{GCC} ({package} "
+            f"there is no {toolchain.cxx}; on Debian 12: apt-get install g++-{gcc} ({package} "
             "on a machine of another kind)"
         )
     return toolchain
