@@ -18,7 +18,11 @@ from tests.gateway.usage.summaries import NOON_S, answered, cut_off
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     with opened(tmp_path / FILE_NAME, MIGRATIONS) as connection:
-        for key, summary in (("ann", answered()), ("bob", answered()), ("bob", cut_off())):
+        for key, summary in (
+            ("ann", answered()),
+            ("bob", answered()),
+            ("bob", cut_off(outcome="worker_lost")),
+        ):
             add_request(connection, NOON_S, key, "novels", counts_of(summary))
     return tmp_path
 

@@ -118,7 +118,7 @@ class _Followed:
         self._accepted_s: float | None = None
         self._first_s: float | None = None  # None until there is text of the answer's own
         self._last_s = 0.0
-        self._num_prompt_tokens = self._num_tokens = 0
+        self._num_prompt_tokens = self._num_cached_tokens = self._num_tokens = 0
         self._finished: Finished | None = None
         self._usage = NOT_COUNTED
         self._shares = NO_SHARES
@@ -126,6 +126,8 @@ class _Followed:
 
     def event(self, message: Message, /) -> None:
         if isinstance(message, Delta):
+            if message.progress is not None:
+                self._num_cached_tokens = message.progress.num_cached_tokens
             # not the prompt's own text
             if message.num_tokens or self._first_s is not None:
                 self._measure(message.num_tokens)
@@ -216,6 +218,6 @@ class _Followed:
             return NOT_COUNTED  # it costs nothing
         return Usage(
             num_prompt_tokens=self._num_prompt_tokens,
-            num_cached_tokens=0,
+            num_cached_tokens=self._num_cached_tokens,
             num_completion_tokens=self._num_tokens,
         )

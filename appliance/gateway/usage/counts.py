@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from appliance.gateway.observers import EMBEDDED
+from appliance.gateway.observers import CANCELLED, EMBEDDED
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.protocol.events import CacheUse, FinishReason
 
 _ANSWERED = frozenset({EMBEDDED, FinishReason.STOP.value, FinishReason.LENGTH.value})
+_NOT_FAILED = _ANSWERED | {CANCELLED}  # who asked had enough of it
 
 
 @dataclass(kw_only=True)
@@ -19,7 +20,7 @@ class Counts:
     """Of any number of requests. The fields' names are the columns' on disk."""
 
     requests: int = 0
-    failed: int = 0  # of them: refused, ended by an error, or their clients went away
+    failed: int = 0  # of them: refused, or ended by an error; not those that clients stopped
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0  # of them, taken from the cache instead of being computed
     completion_tokens: int = 0
@@ -30,7 +31,8 @@ class Counts:
     prompt_s: float = 0.0
     answer_s: float = 0.0
     draft_s: float = 0.0
-    # Of the tokens above, those of answers that were cut off: nobody told their time.
+    # Of the tokens above that were computed, those of answers that were cut off: nobody told
+    # their time.
     untimed_prompt_tokens: int = 0
     untimed_completion_tokens: int = 0
     # Of the time above, that in which the machine's power was known, and the energy.
@@ -53,14 +55,19 @@ class Counts:
 COUNT_NAMES = tuple(field.name for field in fields(Counts))
 
 
+def is_whole(summary: RequestSummary) -> bool:
+    """Whether it was answered to its end."""
+    return summary.outcome in _ANSWERED
+
+
 def counts_of(summary: RequestSummary) -> Counts:
     """Of one request at its end, without its energy."""
-    counts = Counts(requests=1, failed=int(summary.outcome not in _ANSWERED))
+    counts = Counts(requests=1, failed=int(summary.outcome not in _NOT_FAILED))
     usage, cut_off, shares = summary.usage, summary.cut_off, summary.shares
     counts.prompt_tokens = usage.num_prompt_tokens + cut_off.num_prompt_tokens
-    counts.cached_prompt_tokens = usage.num_cached_tokens
+    counts.cached_prompt_tokens = usage.num_cached_tokens + cut_off.num_cached_tokens
     counts.completion_tokens = usage.num_completion_tokens + cut_off.num_completion_tokens
-    counts.untimed_prompt_tokens = cut_off.num_prompt_tokens
+    counts.untimed_prompt_tokens = cut_off.num_prompt_tokens - cut_off.num_cached_tokens
     counts.untimed_completion_tokens = cut_off.num_completion_tokens
     if summary.cache is CacheUse.HIT:
         counts.replayed_tokens = usage.num_completion_tokens

@@ -18,7 +18,7 @@ from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.errors import StorageFailed
 from appliance.gateway.telemetry.summary import RequestSummary
-from appliance.gateway.usage.counts import Counts, counts_of
+from appliance.gateway.usage.counts import Counts, counts_of, is_whole
 from appliance.gateway.usage.keys import KeyUse, read_key_uses
 from appliance.gateway.usage.power import FixedPower, Power
 from appliance.gateway.usage.query import UsageQuery, read_report
@@ -86,7 +86,9 @@ class UsageLog:
             return
         counts = counts_of(summary)
         if isinstance(summary.request, GenerateRequest) and summary.request.resume_id:
-            counts = self._more_than_before(summary.request.resume_id, counts)
+            counts = self._more_than_before(
+                summary.request.resume_id, counts, is_last=is_whole(summary)
+            )
         if (watts := self.power.watts) is not None:
             counts.metered_s = counts.timed_s
             counts.energy_j = counts.timed_s * watts
@@ -98,15 +100,16 @@ class UsageLog:
             self._day, self._num_since = now_s // DAY_S, 0
             self._database.submit(lambda raw: roll_up(raw, now_s))
 
-    def _more_than_before(self, resume_id: str, counts: Counts) -> Counts:
+    def _more_than_before(self, resume_id: str, counts: Counts, *, is_last: bool) -> Counts:
         """An answer that is resumed is one request: what its first parts were counted as is
-        taken off, or where it is cut off again goes with it.
+        taken off, or where it is cut off again goes with it. Whether it failed, its last part
+        says.
         """
         before = self._cut_off.pop(resume_id, None)
-        if not counts.failed:
+        if is_last:
             return counts if before is None else counts.without(before)
         if before is not None:
-            counts.requests = counts.failed = 0
+            counts.requests, counts.failed = 0, counts.failed - before.failed
         self._cut_off[resume_id] = counts.with_(before or Counts())
         if len(self._cut_off) > _MAX_CUT_OFF:
             self._cut_off.popitem(last=False)

@@ -40,7 +40,7 @@ class UsageNumbers(msgspec.Struct, kw_only=True):
     """Times are in seconds in which a model computed."""
 
     requests: int
-    failed: int  # of them: refused, ended by an error, or their clients went away
+    failed: int  # of them: refused, or ended by an error; not those that clients stopped
     prompt_tokens: int
     cached_prompt_tokens: int  # of them, which cost nothing
     completion_tokens: int

@@ -44,13 +44,17 @@ def cut_off(
     *,
     key: str = "ann",
     model: str = "novels",
+    outcome: str = "cancelled",
     prompt: int = 10,
+    cached: int = 0,
     completion: int = 2,
     resume_id: str = "",
 ) -> RequestSummary:
-    """An answer whose client went away."""
-    cut = Usage(num_prompt_tokens=prompt, num_cached_tokens=0, num_completion_tokens=completion)
-    return _summary(key, model, "cancelled", resume_id, cut_off=cut)
+    """An answer whose client went away, or that broke off."""
+    cut = Usage(
+        num_prompt_tokens=prompt, num_cached_tokens=cached, num_completion_tokens=completion
+    )
+    return _summary(key, model, outcome, resume_id, cut_off=cut)
 
 
 def refused(*, key: str = "ann", model: str = "novels") -> RequestSummary:

@@ -12,6 +12,9 @@ import pytest
 from appliance.database.database import Database
 from appliance.database.files import WhenDamaged, opened
 from appliance.errors import BadRequest
+from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.observers import CANCELLED
+from appliance.gateway.telemetry.metrics import Metrics
 from appliance.gateway.usage.counts import Counts, counts_of
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.query import UsageQuery
@@ -24,7 +27,8 @@ from appliance.gateway.usage.tables import (
     read_groups,
     roll_up,
 )
-from appliance.protocol.events import Drafts, Shares
+from appliance.protocol.events import Delta, Drafts, PromptProgress, Shares, Started
+from tests.gateway.telemetry_requests import REQUEST
 from tests.gateway.usage.summaries import DAY_S, NOON_S, answered, cut_off, refused
 
 ROOT = Path(__file__).parents[3]
@@ -113,17 +117,52 @@ async def test_tokens_of_a_cut_off_answer_take_what_others_took(log: UsageLog) -
 
     report = await report_by(log, "key")
     bob = report.rows[1]
-    assert (bob.requests, bob.failed, bob.prompt_tokens, bob.completion_tokens) == (2, 2, 10, 2)
+    assert (bob.requests, bob.failed, bob.prompt_tokens, bob.completion_tokens) == (2, 1, 10, 2)
     assert bob.estimated_s == bob.machine_s == pytest.approx(0.1 + 0.1)
     assert report.seconds_per_token["novels"].prompt == pytest.approx(0.01)
     assert (bob.cost, bob.energy_j, bob.gco2e_g) == (None, None, None)
+
+
+async def test_what_a_stopped_answer_had_from_the_cache_took_no_time(log: UsageLog) -> None:
+    log.request_ended(answered(key="ann"))  # 10 ms and 50 ms a token
+    log.request_ended(cut_off(key="bob", prompt=10, cached=8, completion=2))
+
+    report = await report_by(log, "key")
+    bob = report.rows[1]
+    assert (bob.failed, bob.prompt_tokens, bob.cached_prompt_tokens) == (0, 10, 8)
+    assert bob.estimated_s == pytest.approx(0.02 + 0.1)
+    assert report.seconds_per_token["novels"].prompt == pytest.approx(0.01)
+
+
+async def test_a_stopped_answer_counts_what_its_progress_told(log: UsageLog) -> None:
+    metrics = Metrics()
+    metrics.requests.add_listener(log)
+    followed = metrics.requests.started(Caller("ann"), "novels", REQUEST)
+    followed.event(Started(1, 10))
+    progress = PromptProgress(
+        num_prompt_tokens=10, num_cached_tokens=8, num_prefilled_tokens=10, time_ms=1.0
+    )
+    followed.event(Delta(request_id=1, text="", num_tokens=0, progress=progress))
+    followed.event(Delta(request_id=1, text="a", num_tokens=1))
+    followed.ended(CANCELLED)
+
+    total = (await report_by(log, "")).total
+    assert (total.failed, total.prompt_tokens, total.cached_prompt_tokens) == (0, 10, 8)
+    assert total.completion_tokens == 1
+
+
+async def test_a_resumed_answer_failed_if_its_last_part_did(log: UsageLog) -> None:
+    for outcome, num_failed in (("cancelled", 0), ("worker_lost", 1), ("cancelled", 0)):
+        log.request_ended(cut_off(outcome=outcome, resume_id="a.0"))
+        total = (await report_by(log, "")).total
+        assert (total.requests, total.failed) == (1, num_failed)
 
 
 async def test_a_resumed_answer_is_one_request(log: UsageLog) -> None:
     log.request_ended(cut_off(resume_id="a.0", prompt=10, completion=2))
     log.request_ended(cut_off(resume_id="a.0", prompt=0, completion=1))
     first = (await report_by(log, "")).total
-    assert (first.requests, first.failed, first.completion_tokens) == (1, 1, 3)
+    assert (first.requests, first.failed, first.completion_tokens) == (1, 0, 3)
     log.request_ended(answered(resume_id="a.0", prompt=10, completion=4))
     whole = (await report_by(log, "")).total
     assert (whole.requests, whole.failed) == (1, 0)
