@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from typing import NoReturn
 
 from appliance import __version__
 from appliance.cli.command import Command, RawCommand
@@ -26,8 +27,8 @@ _EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(words: list[str], environ: Mapping[str, str] | None = None) -> int:
-    """Runs `appliance WORDS` and returns its exit code; `--help` and bad arguments leave
-    by `SystemExit`. What nobody foresaw is one line, too, and a traceback only with
+    """Runs `appliance WORDS` and returns its exit code; `--help` and `--version` leave by
+    `SystemExit`. What nobody foresaw is one line, too, and a traceback only with
     --debug, or where APPLIANCE_DEBUG is not empty.
     """
     environ = os.environ if environ is None else environ
@@ -65,8 +66,15 @@ def _without_debug(words: list[str]) -> tuple[list[str], bool]:
     return [word for word in words[:at] if word != _DEBUG] + words[at:], _DEBUG in words[:at]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what it does not take as every other error is said: in a line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadSettings(f"{message[:1].upper()}{message[1:]}. See '{self.prog} --help'.")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="appliance",
         description="Runs a language model on the machine you already own.",
         allow_abbrev=False,
@@ -124,6 +132,11 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     named = by_name.get(words[0]) if words else None
     if isinstance(named, RawCommand):
         return named.run_raw(words[1:])
+    if named is None and words and not words[0].startswith("-"):
+        raise BadSettings(
+            f"{words[0]!r} is no command.{did_you_mean(words[0], by_name)} 'appliance --help' "
+            "lists them."
+        )
     parser = build_parser()
     passed_on: list[str] = []
     if named is not None and named.passes_on and "--" in words:

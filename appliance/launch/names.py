@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from appliance.errors import ApplianceError, BadSettings
 from appliance.gateway.library.facts import ModelDefaults
 from appliance.launch.files import find_source
-from appliance.launch.library.recipes import CreatedModel, CreatedModels
+from appliance.launch.library.recipes import NO_PRELOAD, CreatedModel, CreatedModels
 from appliance.launch.spec import ModelSpec
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -21,7 +21,6 @@ from appliance.store.chat_templates.reading import read_chat_template
 from appliance.store.models import ModelStore
 
 _log = logging.getLogger(__name__)
-NO_PRELOAD = "none"
 _KEEP_ALIVE_S = 1800.0  # of a model that is not alone
 
 

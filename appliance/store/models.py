@@ -100,20 +100,9 @@ class ModelStore:
         Raises `BadSettings` for what is no folder of the models directory, `SetupError`
         if it cannot be deleted.
         """
-        is_folder = name in self._removable_names()
-        hub_id = parse_hub_id(name) if is_folder else find_repository(name)
-        folder = (
-            find_folder(self._models_dir, hub_id.repo)
-            if hub_id is not None and hub_id.choice is None
-            else None
-        )
-        if folder is None and is_folder:
-            folder = self._models_dir / name
+        folder = self.removable_folder(name)
         if folder is None:
-            known = ", ".join(sorted(self._removable_names())) or "none"
-            raise BadSettings(
-                f"There is no model {name!r} in {self._models_dir}. The models there are: {known}."
-            )
+            raise self._not_removable(name)
         try:
             shutil.rmtree(folder)
         except OSError as error:
@@ -122,6 +111,30 @@ class ModelStore:
                 "permissions."
             ) from error
         return folder
+
+    def removable_folder(self, name: str) -> Path | None:
+        """What `remove` would delete; None where it would refuse."""
+        is_folder = name in self._removable_names()
+        hub_id = parse_hub_id(name) if is_folder else find_repository(name)
+        folder = (
+            find_folder(self._models_dir, hub_id.repo)
+            if hub_id is not None and hub_id.choice is None
+            else None
+        )
+        return self._models_dir / name if folder is None and is_folder else folder
+
+    def _not_removable(self, name: str) -> BadSettings:
+        entry = self._catalog.find(name)
+        if entry is not None and self.is_here(entry):
+            origin = "appliance" if entry.packaged is None else f"package {entry.packaged.name}"
+            return BadSettings(
+                f"{name} comes with the {origin}, and nothing of it is in {self._models_dir}: only "
+                "what is there can be deleted."
+            )
+        known = ", ".join(sorted(self._removable_names())) or "none"
+        return BadSettings(
+            f"There is no model {name!r} in {self._models_dir}. The models there are: {known}."
+        )
 
     def _removable_names(self) -> set[str]:
         """Of folders with models, and of those whose pull was ended."""

@@ -20,10 +20,15 @@ class PackagedFile:
     num_bytes: int
     sha256: str  # looked at by install.sh, for it takes a while
 
+    @property
+    def name(self) -> str:
+        """The package's, without its version."""
+        return self.package.partition("==")[0]
+
     def find(self) -> Path | None:
         """Its place; None where the package is not installed, or has another file."""
         try:
-            found = importlib.metadata.distribution(self.package.partition("==")[0])
+            found = importlib.metadata.distribution(self.name)
         except importlib.metadata.PackageNotFoundError:
             return None
         path = Path(str(found.locate_file(self.file)))

@@ -79,6 +79,12 @@ def test_errors_are_one_line_and_exit_2(
     [
         (("list", "--jsn"), "'appliance list' has no flag --jsn, and what begins with - is one."),
         (("list", "--jsn"), " Did you mean --json? 'appliance list --help' lists its flags."),
+        (("sreve",), "'sreve' is no command. Did you mean serve? 'appliance --help' lists them."),
+        (("xyzzy",), "'xyzzy' is no command. 'appliance --help' lists them."),
+        (
+            ("logs", "-n", "abc"),
+            "Argument -n/--lines: invalid int value: 'abc'. See 'appliance logs --help'.",
+        ),
         (("rm", "a", "b"), "'b' is one argument too many. See 'appliance rm --help'."),
     ],
 )

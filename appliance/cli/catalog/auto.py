@@ -14,11 +14,10 @@ from appliance.cli.catalog.available import offers_for
 from appliance.errors import NothingFits
 from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.budget import memory_budget, readable
+from appliance.launch.library.recipes import AUTO
 from appliance.launch.machine import recall_bandwidth
 from appliance.launch.offers import Offer, best_chat_model
 from appliance.settings import ServeSettings
-
-_AUTO = "auto"
 
 
 def with_auto(settings: ServeSettings, say: Callable[[str], None]) -> ServeSettings:
@@ -27,12 +26,12 @@ def with_auto(settings: ServeSettings, say: Callable[[str], None]) -> ServeSetti
 
     Raises `NothingFits`.
     """
-    if _AUTO not in settings.model:
+    if AUTO not in settings.model:
         return settings
     chosen = _choose(settings, say)
     return replace(
         settings,
-        model=tuple(chosen if name == _AUTO else name for name in settings.model),
+        model=tuple(chosen if name == AUTO else name for name in settings.model),
     )
 
 

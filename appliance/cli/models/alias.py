@@ -15,11 +15,13 @@ from appliance.launch.library.recipes import CreatedModel, CreatedModels, new_na
 from appliance.launch.names import model_spec
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
+from appliance.store.hub_id import parse_hub_id
+from appliance.store.known.names import find_repository
 from appliance.store.models import ModelStore
 
 
 def run(settings: ServeSettings, name: str | None, model: str | None, *, as_json: bool) -> int:
-    """Raises `BadSettings` for a name that a model has itself, or a model that is none."""
+    """Raises `BadSettings` for a name that means something already, or a model that is none."""
     names = CreatedModels(settings.models_dir)
     if name is None:
         _show(names.read(), as_json=as_json)
@@ -48,6 +50,11 @@ def _named(settings: ServeSettings, name: str, model: str) -> CreatedModel:
     own = {known.name for known in ModelStore(settings.models_dir, load_catalog()).list_models()}
     if plain in own:
         raise BadSettings(f"{plain} is a model's own name. Choose another one.")
+    if parse_hub_id(plain) is None and (known_as := find_repository(plain)) is not None:
+        raise BadSettings(
+            f"{plain} is the catalog's name of {known_as.repo}. Choose another one, or give it for "
+            f"one server: 'appliance serve MODEL --alias {plain}'."
+        )
     older = CreatedModels(settings.models_dir).find(model)
     if older is not None:
         return replace(older, name=plain)

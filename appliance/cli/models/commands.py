@@ -160,7 +160,8 @@ MODEL_COMMANDS = (
         name="show",
         summary="Show what a model on this machine is, and how it would be served",
         description="Prints architecture, size, the context that it was trained for, licence, "
-        "template and files, and what of it fits this machine. Downloads and converts nothing.",
+        "template and files, and what of it fits this machine. Nothing of it is downloaded or "
+        "converted.",
         run=_show,
         options=FIT_OPTIONS,
         add_arguments=_show_arguments,

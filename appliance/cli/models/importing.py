@@ -161,7 +161,7 @@ def _serve_as(model: FoundModel, folder: Path, defaults: ModelDefaults, models_d
         return folder.name
     try:
         name = new_name(model.name)
-    except BadRequest:  # longer than names may be here
+    except BadRequest:  # longer than names may be here, or a word that means something else
         return folder.name
     CreatedModels(models_dir).write(
         CreatedModel(name=name, argument=folder.name, defaults=defaults)

@@ -17,15 +17,16 @@ def run(settings: ServeSettings) -> int:
     if name is None:
         raise BadSettings("Which model? Run 'appliance list' to see the names.")
     names = CreatedModels(settings.models_dir)
+    store = ModelStore(settings.models_dir, load_catalog())
     created = names.find(name)
     if created is not None and created.argument != created.name:
         names.forget(created.name)
-        print(
-            f"Deleted the name {created.name}. The model is {created.argument}: 'appliance rm "
-            f"{created.argument}' deletes its files."
-        )
+        origin = created.argument
+        can_go = store.removable_folder(origin) is not None
+        way = f": 'appliance rm {origin}' deletes its files" if can_go else ""
+        print(f"Deleted the name {created.name}. The model is {origin}{way}.")
         return 0
-    folder = ModelStore(settings.models_dir, load_catalog()).remove(name)
+    folder = store.remove(name)
     for other in names.read():
         if other.argument in (name, folder.name):
             names.forget(other.name)

@@ -1,6 +1,6 @@
 """`appliance show`: what a model's files say of it, and how it would be served here.
 
-Loads no model, and downloads and converts nothing. Knows no rule of the choice.
+Does not load the model, and downloads and converts nothing of it. Knows no rule of the choice.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def run(settings: ServeSettings, *, as_json: bool, only_template: bool) -> int:
     source = find_source(spec)
     if source.must_be_pulled:
         raise BadSettings(
-            f"{source.hub} has not been downloaded. 'appliance fit {source.hub}' shows what would "
-            f"be served of it, 'appliance pull {source.hub}' downloads that."
+            f"{spec.argument} has not been downloaded. 'appliance fit {spec.argument}' shows what "
+            f"would be served of it, 'appliance pull {spec.argument}' downloads that."
         )
     facts = facts_of(spec)
     if only_template:
@@ -97,7 +97,7 @@ class Shown:
         facts = self.facts
         rows = [
             ("Name", self.source.name),
-            ("From", str(self.source.hub or self.source.checkpoint or self.source.directory)),
+            ("From", str(self.source.hub or self.source.checkpoint or self._folder)),
             ("Kind", _kind(facts)),
             ("Architecture", facts.architecture),
             ("Parameters", f"{facts.num_params:,}" if facts.num_params else ""),
@@ -110,6 +110,12 @@ class Shown:
             f"{'File'.ljust(13)} {path}, {readable(_num_bytes(path))}" for path in self.source.files
         ]
         return "\n".join([*lines, "", *self._fit_lines()])
+
+    @property
+    def _folder(self) -> Path:
+        """Of its files: a package's are not in the models directory."""
+        files = self.source.files
+        return files[0].parent if files else self.source.directory
 
     def _fit_lines(self) -> list[str]:
         plan = self.fit.plan

@@ -21,6 +21,7 @@ _FOLDER = ".created"
 _LATEST = ":latest"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){0,2}(?::[\w.-]+)?", re.A)
 _MAX_NAME_CHARS = 80
+AUTO, NO_PRELOAD = "auto", "none"  # words that stand where names of models do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,11 @@ def new_name(name: str, param: str = "model") -> str:
         raise BadRequest(
             f"Invalid '{param}': a name has letters, digits, '.', '_' and '-', perhaps a tag "
             f"behind ':', and at most {_MAX_NAME_CHARS} characters.",
+            param=param,
+        )
+    if plain in (AUTO, NO_PRELOAD):
+        raise BadRequest(
+            f"Invalid '{param}': {plain} is a word with a meaning of its own. Choose another name.",
             param=param,
         )
     return plain

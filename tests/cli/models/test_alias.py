@@ -80,6 +80,33 @@ def test_a_name_goes_alone_and_a_model_with_its_names(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("model", ["novels-6m", "elsewhere.gguf", "org/repo:Q8_0"])
+def test_rm_is_not_advised_for_what_it_would_refuse(
+    models_dir: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(models_dir.parent)
+    write_sample(Path("elsewhere.gguf"), Sample())
+    run(models_dir, "alias", "coder", model)
+    capsys.readouterr()
+    assert run(models_dir, "rm", "coder") == 0
+    origin = models_dir.parent / model if model.endswith(".gguf") else model
+    assert capsys.readouterr().out == f"Deleted the name coder. The model is {origin}.\n"
+    assert run(models_dir, "rm", str(origin)) == 2
+
+
+def test_what_comes_with_the_appliance_is_not_called_unknown(
+    models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(models_dir, "rm", "novels-6m") == 2
+    assert capsys.readouterr().err == (
+        f"error: novels-6m comes with the appliance, and nothing of it is in {models_dir}: only "
+        "what is there can be deleted.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -87,6 +114,10 @@ def test_a_name_goes_alone_and_a_model_with_its_names(
         (("coder", "absent"), "There is no model 'absent'"),
         (("plays", "novels-6m"), "plays is a model's own name. Choose another one."),
         (("a b", "plays"), "Invalid 'NAME': a name has letters, digits"),
+        (("auto", "plays"), "Invalid 'NAME': auto is a word with a meaning of its own."),
+        (("none", "plays"), "Invalid 'NAME': none is a word with a meaning of its own."),
+        (("qwen3-4b", "plays"), "qwen3-4b is the catalog's name of unsloth/Qwen3-4B-"),
+        (("smollm2:135m", "plays"), "smollm2:135m is the catalog's name of unsloth/SmolLM2-135M-"),
     ],
 )
 def test_what_is_no_name(

@@ -79,6 +79,7 @@ def test_a_checkpoint_is_not_converted(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("qwen3-4b",), "error: qwen3-4b has not been downloaded. 'appliance fit qwen3-4b' shows"),
         (("org/absent",), "error: org/absent has not been downloaded. 'appliance fit org/absent'"),
         (("nonesuch",), "error: There is no model 'nonesuch'"),
     ],
@@ -88,6 +89,14 @@ def test_what_is_not_here(
 ) -> None:
     assert run(*words, home=tmp_path) == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_packages_files_are_where_the_package_is(
+    real_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("smollm2-135m", "--kernels", "off", home=tmp_path) == 0
+    out = capsys.readouterr().out
+    assert f"From          {real_model.parent}\n" in out
 
 
 def test_the_template_alone(
