@@ -13,7 +13,7 @@ from pathlib import Path
 
 from release.pip import run_pip
 from release.target import CHECKOUT, NotMade, Target, cache_folder
-from release.toolchain import KERNELS_GCC, LINK_FLAGS, Toolchain, find_toolchain
+from release.toolchain import KERNELS_GCC, LINK_FLAGS, find_toolchain
 from release.wheel import Wheel
 
 _RUNTIME = "libgomp.so.1"  # llama-cpp-python's wheel brings it, and has it loaded by then
@@ -21,7 +21,7 @@ _RUNTIME = "libgomp.so.1"  # llama-cpp-python's wheel brings it, and has it load
 
 def make(target: Target) -> None:
     """Raises `NotMade`."""
-    wheel = build(_compile_kernels(find_toolchain(target.machine, KERNELS_GCC)))
+    wheel = build(_compile_kernels(target.machine))
     for old in target.wheels.glob(f"{wheel.name}-*.whl"):
         old.unlink()
     wheel.retagged(f"py3-none-{target.platform}").write(target.wheels)
@@ -39,12 +39,14 @@ def build(kernels: Path | None) -> Wheel:
         return Wheel.read(built)
 
 
-def _compile_kernels(toolchain: Toolchain) -> Path:
-    folder = cache_folder() / "kernels" / toolchain.machine
+def _compile_kernels(machine: str) -> Path:
+    folder = cache_folder() / "kernels" / machine
     library = folder / "libappliance-kernels.so"
+    toolchain = find_toolchain(machine, KERNELS_GCC)
     cxx = [toolchain.cxx, *shlex.split(LINK_FLAGS), f"-ffile-prefix-map={CHECKOUT}=."]
+    cxx.append(f"-L{find_toolchain(machine).library_folder()}")
     command = [sys.executable, str(CHECKOUT / "kernels" / "build.py"), "--out", str(library)]
-    command += ["--machine", toolchain.machine, "--cxx", shlex.join(cxx)]
+    command += ["--machine", machine, "--cxx", shlex.join(cxx)]
     command += ["--objects", str(folder / "objects")]
     if subprocess.run(command, check=False).returncode != 0:
         raise NotMade("the kernels were not compiled")

@@ -17,7 +17,7 @@ from release.target import GLIBC, MACHINES, NotMade
 # Of llama.cpp: the last whose static libstdc++, as Debian 12 has it, asks for no newer
 # glibc (12's source of randomness wants 2.36), and the first that knows AVX-VNNI and AMX.
 GCC = 11
-# Of our kernels: the first that can compile them. They need next to nothing of libstdc++.
+# Of our kernels: the first that can compile them. They are linked with the other's libstdc++.
 KERNELS_GCC = 12
 # What every Linux with glibc has; anything else is inside the wheel.
 SYSTEM_LIBRARIES = frozenset(
@@ -54,6 +54,10 @@ class Toolchain:
     def version(self) -> str:
         """As the compiler has it, with Debian's own number."""
         return _output([self.cxx, "--version"]).splitlines()[0]
+
+    def library_folder(self) -> Path:
+        """Where its static libstdc++ is."""
+        return Path(_output([self.cxx, "-print-file-name=libstdc++.a"]).strip()).parent
 
     def openmp_runtime(self) -> Path:
         """libgomp.so.1, which all that is compiled shares. Raises `NotMade`."""
