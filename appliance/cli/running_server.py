@@ -49,7 +49,7 @@ class RunningServer:
         if status != http.client.OK or "models" not in answer:
             raise ApplianceError(
                 f"The server on {self.address.words} is not an appliance server (HTTP status "
-                f"{status}). Check --host and --port."
+                f"{status}). Check {self.address.flags}."
             )
         return answer
 
@@ -133,8 +133,8 @@ class RunningServer:
 
     def _no_server(self, error: Exception) -> ApplianceError:
         return ApplianceError(
-            f"No appliance server answers on {self.address.words} ({error}). Check --host and "
-            "--port, or start one with 'appliance serve'."
+            f"No appliance server answers on {self.address.words} ({error}). Check "
+            f"{self.address.flags}, or start one with 'appliance serve'."
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from appliance.cli.chat.answering import Answer, pieces
 from appliance.cli.chat.conversation import Conversation, read_conversation
 from appliance.cli.chat.finding import found_server
-from appliance.cli.chat.reading import history_in, read_text
+from appliance.cli.chat.reading import history_in, read_text, take_any_bytes
 from appliance.cli.chat.showing import Screen, remark_on, screen_for
 from appliance.cli.chat.slash_commands import Ended, SlashCommands
 from appliance.cli.running_server import RunningServer
@@ -35,6 +35,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     with found_server(settings, args) as found:
         conversation.model = found.model
         screen = screen_for(sys.stdout)
+        take_any_bytes()
         screen.tell(f"{found.model} on {found.where}. /help: what can be typed.")
         chat = Chat(found.server, conversation, screen)
         with history_in(settings.state_dir / _HISTORY):

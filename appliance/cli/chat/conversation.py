@@ -24,6 +24,17 @@ FRACTIONS = (
 )
 
 
+# as servers of every make have them; of the others they know the limits themselves
+_RANGES = {
+    "max_tokens": (1, 2**31 - 1),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+}
+
+
 class Message(msgspec.Struct):
     role: Literal["user", "assistant"]
     content: str
@@ -50,6 +61,14 @@ class Conversation(msgspec.Struct, kw_only=True):
         }
 
     def ask(self, text: str) -> None:
+        """Raises `BadSettings` for a text with bytes that were no UTF-8."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadSettings(
+                f"What was given is not UTF-8, from its character {error.start + 1} on. 'iconv -f "
+                "latin1 -t utf-8' converts a file that is Latin-1."
+            ) from error
         self.messages.append(Message("user", text))
 
     def answered(self, text: str) -> None:
@@ -79,16 +98,26 @@ class Conversation(msgspec.Struct, kw_only=True):
             self.params.pop(name, None)
             return
         try:
-            self.params[name] = int(value) if name in WHOLE_NUMBERS else float(value)
+            number = int(value) if name in WHOLE_NUMBERS else float(value)
         except ValueError:
             kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
             raise BadSettings(f"{name} must be {kind} (got {value!r}).") from None
+        low, high = _RANGES.get(name, (number, number))
+        if not low <= number <= high:
+            raise BadSettings(f"{name} must be between {low} and {high} (got {value!r}).")
+        self.params[name] = number
+
+
+class _Saved(Conversation, kw_only=True):
+    """One as it is saved: every other JSON object lacks what was said."""
+
+    messages: list[Message]
 
 
 def read_conversation(path: Path) -> Conversation:
     """Raises `BadSettings` where the file cannot be read, or holds something else."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Conversation)
+        return msgspec.json.decode(path.read_bytes(), type=_Saved)
     except OSError as error:
         raise BadSettings(f"{path} cannot be read: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

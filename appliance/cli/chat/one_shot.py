@@ -16,6 +16,7 @@ from appliance.cli.chat.answering import Answer, pieces
 from appliance.cli.chat.conversation import Conversation
 from appliance.cli.chat.finding import found_server
 from appliance.cli.chat.pictures import refuse_picture
+from appliance.cli.chat.reading import take_any_bytes
 from appliance.cli.chat.showing import PlainScreen, screen_for
 from appliance.errors import BadSettings
 from appliance.settings import ServeSettings
@@ -54,6 +55,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 def _prompt(given: str | None) -> str:
     """Raises `BadSettings` where there is none."""
+    take_any_bytes()
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
     prompt = "\n\n".join(part for part in (given, piped.strip("\n")) if part)
     if not prompt:

@@ -7,6 +7,7 @@ a pasted text of many lines as one.
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,14 @@ def history_in(path: Path) -> Iterator[None]:
         yield
     finally:
         readline.write_history_file(path)
+
+
+def take_any_bytes() -> None:
+    """Standard input that is not UTF-8 is read all the same, whatever the locale says:
+    who asks with it says what is wrong.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def read_text() -> str | None:

@@ -15,15 +15,17 @@ from appliance.errors import BadSettings
 
 HELP = '''\
 /model [NAME]           shows the models, or goes on with another one
-/system [TEXT]          shows what the model is told beforehand, or replaces it; /system - is none
-/params [NAME=VALUE…]   shows or sets temperature, top_p, max_tokens, …; NAME= is the default again
+/system [TEXT]          shows or replaces what the model is told beforehand;
+                        /system - is none
+/params [NAME=VALUE…]   shows or sets temperature, top_p, max_tokens, …;
+                        NAME= is the default again
 /retry                  has the last question answered again
 /save FILE, /load FILE  keep the conversation, or go on with one
 /image FILE             not yet: no model here sees pictures
 /clear                  forgets what was said
 /exit                   ends, as Ctrl-D does
-Ctrl-C stops an answer. A line that ends with \\ goes on in the next one; """ begins and ends a
-text of several lines.'''
+Ctrl-C stops an answer. A line that ends with \\ goes on in the next one;
+""" begins and ends a text of several lines.'''
 
 
 class Ended(Exception):

@@ -19,6 +19,7 @@ from appliance.loopback import socket_path
 from appliance.settings import ServerOptions
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_URL = "--url"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -30,6 +31,7 @@ class Address:
     port: int = 0
     tls_cert: Path | None = None  # known by this very certificate
     is_https: bool = False  # known by who has signed its certificate, where `tls_cert` is None
+    flags: str = "--host and --port"  # that named it
 
     @classmethod
     def of(cls, settings: ServerOptions) -> Address:
@@ -42,7 +44,7 @@ class Address:
         Raises `BadSettings` for anything else.
         """
         if socket_path(url) is not None:
-            return cls(host=url)
+            return cls(host=url, flags=_URL)
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             is_https = parts.scheme == "https"
@@ -59,6 +61,7 @@ class Address:
             port=port,
             tls_cert=tls_cert if is_https else None,
             is_https=is_https,
+            flags=_URL,
         )
 
     @property

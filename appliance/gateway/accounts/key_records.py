@@ -148,7 +148,8 @@ def create_key(connection: sqlite3.Connection, name: str, terms: KeyTerms, now_s
     """
     if _NAME.fullmatch(name) is None:
         raise BadKey(
-            f"A key's name must be 1 to 64 letters, digits and any of . _ @ + - (got {name!r}).",
+            "A key's name must be 1 to 64 letters, digits and any of . _ @ + -, and begin with a "
+            f"letter or digit (got {name!r}).",
             param="name",
         )
     if name in _OTHERS_NAMES or name.startswith(FILE_KEY_PREFIX):

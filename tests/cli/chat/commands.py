@@ -25,6 +25,6 @@ async def run_command(home: Path, *words: str, typed: str = "") -> Ended:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate(typed.encode())
+    out, err = await process.communicate(typed.encode(errors="surrogateescape"))
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())

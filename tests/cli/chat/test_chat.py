@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from appliance.api.app import create_app
-from appliance.errors import WorkerLost
+from appliance.cli.chat.conversation import read_conversation
+from appliance.cli.chat.slash_commands import HELP
+from appliance.errors import BadSettings, WorkerLost
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
@@ -196,6 +198,8 @@ async def test_commands_in_a_pipe(serve: Serve, tmp_path: Path) -> None:
         ("/model other", "The server has no model 'other'."),
         ("/params heat=1", "There is no parameter 'heat'."),
         ("/params top_k=x", "top_k must be a whole number (got 'x')."),
+        ("/params temperature=99", "temperature must be between 0 and 2 (got '99')."),
+        ("Gr\udcfc\udcdfe", "What was given is not UTF-8, from its character 3 on."),
         ("/retry", "There is no question yet."),
         ("/save", "Which file? /save FILE."),
         ("/image a.png", "a.png is not sent: no model here sees pictures yet."),
@@ -219,6 +223,18 @@ async def test_a_file_that_is_no_conversation_is_not_replaced(serve: Serve, tmp_
     ended = await run_command(tmp_path, "chat", "--url", url, typed=f"/save {letter}\n")
     assert ended.err.startswith(f"error: {letter} holds no conversation that was saved here:")
     assert letter.read_text() == "Dear Ada"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"model": "novels"}', "[]"])
+def test_what_was_not_saved_here_is_no_conversation(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(BadSettings, match="holds no conversation that was saved here"):
+        read_conversation(file)
+
+
+def test_help_fits_a_narrow_terminal() -> None:
+    assert max(map(len, HELP.splitlines())) <= 80
 
 
 async def test_a_failed_answer_leaves_no_question_behind(serve: Serve, tmp_path: Path) -> None:

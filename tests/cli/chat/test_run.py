@@ -104,6 +104,7 @@ async def test_in_a_terminal_standard_input_is_not_read(
         (("Hi", "--json-schema", "absent"), 2, "--json-schema absent cannot be read: No such"),
         (("Hi", "--url", "ftp://here"), 2, "--url must be http://HOST:PORT, https://HOST or"),
         (("Hi", "--url", f"127.0.0.1:{free_port()}"), 1, "No appliance server answers on"),
+        (("Gr\udcfc\udcdfe",), 2, "What was given is not UTF-8, from its character 3 on."),
         (("Hi", "--port", str(free_port())), 2, "There is no model 'nonesuch'"),
     ],
 )
@@ -114,6 +115,18 @@ async def test_what_is_wrong_is_one_line(
     assert (ended.exit_code, ended.out) == (exit_code, "")
     assert ended.err.splitlines()[-1].startswith(f"error: {message}")
     assert "Traceback" not in ended.err
+
+
+async def test_the_flag_that_named_the_server_is_to_be_checked(tmp_path: Path) -> None:
+    words = ("Hi", "--url", f"127.0.0.1:{free_port()}")
+    ended = await run_command(tmp_path, "run", "nonesuch", *words)
+    assert " Check --url, or start one with " in ended.err
+
+
+async def test_standard_input_that_is_not_utf8(tmp_path: Path) -> None:
+    ended = await run_command(tmp_path, "run", "novels", "Translate:", typed="Gr\udcfc\udcdfe")
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err.startswith("error: What was given is not UTF-8, from its character 15 on.")
 
 
 async def test_a_model_that_the_server_lacks_is_refused(url: str, tmp_path: Path) -> None:
