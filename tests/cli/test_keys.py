@@ -119,7 +119,11 @@ def test_revoking_and_rotating(run: Run) -> None:
         (("create", "a", "--expires", "2020-01-31"), "--expires must lie in the future"),
         (("create", "-a"), "'appliance keys' has no flag -a, and what begins with - is one."),
         (("create", "a b"), "A key's name must be 1 to 64 letters"),
-        (("create", ".."), "_ @ + -, and begin with a letter or digit (got '..')."),
+        (
+            ("create", ".."),
+            "A key's name must be 1 to 64 letters, digits and any of . _ @ + -, and begin with a "
+            "letter or digit (got '..').",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(run: Run, words: tuple[str, ...], message: str) -> None:
