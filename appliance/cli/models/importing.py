@@ -34,6 +34,10 @@ from appliance.store.models import ModelStore
 from appliance.store.split import first_part, model_name
 
 OLLAMA, LM_STUDIO = "ollama", "lmstudio"
+_INSIDE = {
+    OLLAMA: "that has manifests/ and blobs/",
+    LM_STUDIO: "that has PUBLISHER/MODEL/FILE.gguf",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,13 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 
     Raises `BadSettings` where there is no such model or program.
     """
-    wanted = _wanted(_found(args.source, args.from_dir), args.names, args.source)
+    found = _found(args.source, args.from_dir)
+    if not found and args.from_dir is not None:
+        raise BadSettings(
+            f"--from-dir {args.from_dir} has nothing of {args.source}. It must be the folder "
+            f"{_INSIDE[args.source]}."
+        )
+    wanted = _wanted(found, args.names, args.source)
     store = ModelStore(settings.models_dir, load_catalog())
     placing = Placing(
         models_dir=settings.models_dir,
@@ -104,6 +114,8 @@ def as_text(outcomes: Sequence[Outcome]) -> str:
 
 def _found(source: str, from_dir: Path | None) -> list[FoundModel]:
     """Raises `BadSettings`."""
+    if from_dir is not None and not from_dir.is_dir():
+        raise BadSettings(f"--from-dir {from_dir} is no directory. Check the path.")
     if source == OLLAMA:
         told = os.environ.get("OLLAMA_MODELS", "")
         return list(ollama_models(from_dir or ollama_folder(Path.home(), told)))

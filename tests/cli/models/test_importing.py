@@ -143,6 +143,15 @@ def test_a_file(tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[
     [
         (("absent.gguf",), "absent.gguf is neither a GGUF file nor one of ollama and lmstudio."),
         (("lmstudio",), "LM Studio has no models in "),
+        (("ollama", "--from-dir", "absent"), "--from-dir absent is no directory. Check the path."),
+        (
+            ("lmstudio", "--from-dir", "/dev"),
+            "--from-dir /dev has nothing of lmstudio. It must be the folder that has PUBLISHER/",
+        ),
+        (
+            ("ollama", "--from-dir", "/dev"),
+            "--from-dir /dev has nothing of ollama. It must be the folder that has manifests/ and",
+        ),
         (("ollama", "absent"), "ollama has no model 'absent'. The models there are: broken, mario"),
     ],
 )
