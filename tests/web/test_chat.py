@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
-from tests.api.scripted_client import ANSWER, ScriptedClient
+from appliance.errors import PromptTooLong
+from appliance.protocol.events import Delta, Usage
+from tests.api.scripted_client import ANSWER, ChoosingClient, ScriptedClient
 from tests.api.serving import Serve
 from tests.web.chat_page import ChatPage
 from tests.web.scripts import said, text_answer
@@ -36,7 +38,9 @@ async def test_an_answer_streams_and_its_numbers_are_told(
 
 
 async def test_stop_cancels_the_request_on_the_server(visits: Visits, serve_page: Serve) -> None:
-    client = ScriptedClient(*ANSWER[:2], asyncio.Event())
+    so_far = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=2)
+    begun = Delta(request_id=1, text="It was", num_tokens=2, usage=so_far)
+    client = ScriptedClient(ANSWER[0], begun, asyncio.Event())
     chat = await ChatPage.open(visits, serve_page, client)
     await chat.ask("Tell me of it")
     await expect(chat.answer).to_have_text("It was")
@@ -44,6 +48,9 @@ async def test_stop_cancels_the_request_on_the_server(visits: Visits, serve_page
     await client.closed.wait()
     await chat.finished()
     await expect(chat.answers.last.locator(".status")).to_have_text("Stopped.")
+    stats = chat.answers.last.locator(".stats")
+    await expect(stats).to_contain_text("2 tokens")
+    await expect(stats).to_contain_text("2 of 5 prompt tokens cached")
     await expect(chat.text).to_be_focused()
 
 
@@ -96,3 +103,24 @@ async def test_reasoning_is_folded(visits: Visits, serve_page: Serve) -> None:
     await expect(thought).to_be_hidden()
     await chat.answers.last.get_by_text("Reasoning", exact=True).click()
     await expect(thought).to_be_visible()
+
+
+async def test_a_refused_turn_is_not_sent_again(visits: Visits, serve_page: Serve) -> None:
+    answers = [tuple(text_answer(text)) for text in ("one", "three")]
+    client = ChoosingClient(answers[0], (PromptTooLong.of(9000, 8191),), answers[1])
+    chat = await ChatPage.open(visits, serve_page, client)
+    await chat.asked("first")
+    await chat.asked("word word word")
+    await expect(chat.answers.last.locator(".status")).to_contain_text("8192")
+    await chat.asked("third")
+    await expect(chat.answer).to_have_text("three")
+    assert said(client.requests[2]) == [("user", "first"), ("assistant", "one"), ("user", "third")]
+
+
+async def test_an_answer_without_a_word_says_so(visits: Visits, serve_page: Serve) -> None:
+    chat = await ChatPage.open(visits, serve_page, ScriptedClient(*text_answer("")))
+    await chat.asked("first")
+    status = chat.answers.last.locator(".status")
+    await expect(status).to_have_text("The model ended its answer without a word.")
+    await expect(chat.answers.last.locator(".stats")).to_contain_text("1 token")
+    await expect(chat.answers.last.locator(".stats")).not_to_contain_text("1 tokens")

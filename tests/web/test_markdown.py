@@ -100,3 +100,9 @@ async def test_links_lead_out_without_telling_from_where(visits: Visits, serve_p
         '<a href="https://example.org/b.png" target="_blank" '
         'rel="noopener noreferrer nofollow">b</a></p>\n'
     )
+
+
+async def test_footnotes_stay_text(visits: Visits, serve_page: Serve) -> None:
+    page = await visits.open(serve_page(create_app(gateway_around(ScriptedClient()))))
+    found = await grow(page, "Whales[^1]\n\n[^1]: mammals", 5)
+    assert found["grown"] == "<p>Whales[^1]</p>\n<p>[^1]: mammals</p>\n"

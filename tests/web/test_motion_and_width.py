@@ -80,3 +80,17 @@ async def test_keys_on_a_small_phone(visits: Visits, serve_page: Serve, tmp_path
     await expect(page.get_by_role("dialog")).to_be_visible()
     assert await too_wide(page) == [[], 0]
     await house.close()
+
+
+async def test_words_in_a_wide_table_stay_whole(visits: Visits, serve_page: Serve) -> None:
+    words = ["Language", "Expressiveness", "Performance", "Concurrency", "Ecosystem"]
+    row = f"| {' | '.join(words)} |"
+    table = f"{row}\n{'|---' * len(words)}|\n{row}\n"
+    url = serve_page(create_app(gateway_around(ScriptedClient(*text_answer(table)))))
+    chat = ChatPage(await visits.open(url, **SMALL))
+    await chat.asked("Compare them")
+    boxes = chat.page.get_by_role("group", name="Table")
+    assert await boxes.evaluate("each => each.scrollWidth > each.clientWidth")
+    heights = "each => new Set([...each.querySelectorAll('td')].map(e => e.offsetHeight)).size"
+    assert await boxes.evaluate(heights) == 1
+    assert await too_wide(chat.page) == [[], 0]

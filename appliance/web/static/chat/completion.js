@@ -2,6 +2,7 @@
    Knows no view. */
 
 import { ApiError, EVENT_STREAM, send, serverSentEvents } from "../api.js";
+import { isEmpty } from "./tree.js";
 
 /* So long a server keeps what is left of a stream that broke, unless it is told otherwise. */
 const RESUME_FOR_MS = 30_000;
@@ -16,9 +17,9 @@ export const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalt
 export function requestBody(path, settings) {
   const messages = settings.system ? [{ role: "system", content: settings.system }] : [];
   const body = {
-    messages: messages.concat(path.map(toWire)),
+    messages: messages.concat(withoutVoidTurns(path).map(toWire)),
     stream: true,
-    stream_options: { include_usage: true },
+    timings_per_token: true, // counts, which an answer that is stopped has no end to bring
     return_progress: true,
   };
   if (settings.model) body.model = settings.model;
@@ -32,6 +33,13 @@ export function requestBody(path, settings) {
   }
   if (settings.tools) body.tools = parsed(settings.tools, "The list of functions");
   return body;
+}
+
+/* A question that was refused, or stopped before a word came, would be refused or stop the
+   answer again with each later one: it goes with its answer. A result stays with its call. */
+function withoutVoidTurns(path) {
+  const isVoid = (message) => isEmpty(message) && message.state !== "done";
+  return path.filter((message, at) => !isVoid(message) && !(message.role === "user" && path[at + 1] && isVoid(path[at + 1])));
 }
 
 function parsed(text, what) {
@@ -151,12 +159,9 @@ export function canContinue(answer, settings) {
 function absorb(chunk, answer) {
   if (chunk.model) answer.model = chunk.model;
   if (chunk.prompt_progress) answer.progress = chunk.prompt_progress;
-  if (chunk.usage) {
-    Object.assign(answer.stats, {
-      tokens: chunk.usage.completion_tokens,
-      promptTokens: chunk.usage.prompt_tokens,
-      cachedTokens: chunk.usage.prompt_tokens_details?.cached_tokens ?? 0,
-    });
+  if (chunk.timings) {
+    const { predicted_n: tokens, cache_n: cachedTokens, prompt_n: readTokens } = chunk.timings;
+    Object.assign(answer.stats, { tokens, cachedTokens, promptTokens: cachedTokens + readTokens });
   }
   const choice = chunk.choices?.[0];
   if (choice?.finish_reason) answer.finish = choice.finish_reason;

@@ -1,9 +1,10 @@
-/* The chats, as this browser keeps them: one record a chat, in IndexedDB.
-   Knows no view and no server. */
+/* The chats, as this browser keeps them: one record a chat, in IndexedDB. All windows write
+   them: what one has added, another does not take away. Knows no view and no server. */
 
-import { isChat } from "./tree.js";
+import { absorb, isChat, merged } from "./tree.js";
 
 const STORE = "chats";
+const windows = new BroadcastChannel("appliance.chats");
 
 let opened = null;
 
@@ -26,9 +27,44 @@ async function transact(mode, act) {
   });
 }
 
-export const saveChat = (chat) => transact("readwrite", (store) => store.put(chat));
-export const deleteChat = (id) => transact("readwrite", (store) => store.delete(id));
-export const deleteAllChats = () => transact("readwrite", (store) => store.clear());
+/* Writes what `make` makes of the chat that is stored, in one step for all windows. */
+async function rewrite(id, make) {
+  await transact("readwrite", (store) => {
+    const had = store.get(id);
+    had.onsuccess = () => store.put(make(had.result));
+  });
+  windows.postMessage({ saved: id });
+}
+
+/** `chat` gets the messages that other windows have added. */
+export function saveChat(chat) {
+  return rewrite(chat.id, (had) => {
+    if (had) absorb(chat, had);
+    return chat;
+  });
+}
+
+export async function deleteChat(id) {
+  await transact("readwrite", (store) => store.delete(id));
+  windows.postMessage({ deleted: id });
+}
+
+export async function deleteAllChats() {
+  await transact("readwrite", (store) => store.clear());
+  windows.postMessage({ isCleared: true });
+}
+
+/** What other windows do: `onSaved(chat)`, `onDeleted(id)`, `onCleared()`. */
+export function watchChats({ onSaved, onDeleted, onCleared }) {
+  windows.onmessage = async ({ data }) => {
+    if (data.isCleared) onCleared();
+    else if (data.deleted) onDeleted(data.deleted);
+    else {
+      const chat = await transact("readonly", (store) => store.get(data.saved));
+      if (chat) onSaved(chat); // else it was deleted meanwhile
+    }
+  };
+}
 
 /** The one that changed last first. */
 export async function allChats() {
@@ -40,7 +76,8 @@ export async function exported() {
   return JSON.stringify({ format: "appliance-chats", version: 1, chats: await allChats() }, null, 1);
 }
 
-/** How many there were. One that is here already is replaced. Throws what a user may read. */
+/** How many there were. What is here already stays: messages are added to it. Throws what a
+    user may read. */
 export async function imported(text) {
   let file;
   try {
@@ -53,6 +90,9 @@ export async function imported(text) {
   }
   const broken = file.chats.findIndex((chat) => !isChat(chat));
   if (broken >= 0) throw new Error(`Chat ${broken + 1} of this file is broken, so none was imported.`);
-  for (const chat of file.chats) await saveChat({ ...chat, leaf: chat.leaf in chat.messages ? chat.leaf : null });
+  for (const chat of file.chats) {
+    const whole = { ...chat, leaf: chat.leaf in chat.messages ? chat.leaf : null };
+    await rewrite(chat.id, (had) => (had ? merged(whole, had) : whole));
+  }
   return file.chats.length;
 }

@@ -1,4 +1,5 @@
-/* The list of chats: open, rename, delete, export, import. Knows no message. */
+/* The list of chats: open, rename, delete, export, import; which are being answered. Knows no
+   message. */
 
 import { confirmed, h, iconButton } from "../dom.js";
 
@@ -6,6 +7,7 @@ import { confirmed, h, iconButton } from "../dom.js";
 export class ChatList {
   constructor(actions) {
     this.actions = actions;
+    this.isRenaming = false; // what is typed is not taken away by a list that changes
     this.items = h("ul", { class: "chat-items" });
     this.file = h("input", { type: "file", accept: "application/json,.json", hidden: true, "aria-label": "File of chats" });
     this.file.addEventListener("change", async () => {
@@ -32,11 +34,13 @@ export class ChatList {
     );
   }
 
-  show(chats, currentId) {
-    this.items.replaceChildren(...chats.map((chat) => this.#item(chat, chat.id === currentId)));
+  /** `isAnswered(chat)`: whether an answer to it is on its way. */
+  show(chats, currentId, isAnswered) {
+    if (this.isRenaming) return;
+    this.items.replaceChildren(...chats.map((chat) => this.#item(chat, chat.id === currentId, isAnswered(chat))));
   }
 
-  #item(chat, isCurrent) {
+  #item(chat, isCurrent, isAnswered) {
     const title = chat.title || "New chat";
     const open = h(
       "button",
@@ -47,6 +51,7 @@ export class ChatList {
       "li",
       { class: isCurrent ? "current" : null },
       open,
+      isAnswered ? h("span", { class: "answering", role: "img", "aria-label": "Is being answered", title: "Is being answered" }) : null,
       iconButton("edit", `Rename ${title}`, () => this.#rename(item, chat, title)),
       iconButton("trash", `Delete ${title}`, async () => {
         if (await confirmed(`Delete “${title}”?`, "Delete")) this.actions.remove(chat);
@@ -61,6 +66,7 @@ export class ChatList {
     const finish = (isKept) => {
       if (isOver) return;
       isOver = true;
+      this.isRenaming = false;
       this.actions.rename(chat, isKept && input.value.trim() ? input.value.trim() : chat.title);
     };
     input.addEventListener("keydown", (event) => {
@@ -68,6 +74,7 @@ export class ChatList {
       if (event.key === "Escape") finish(false);
     });
     input.addEventListener("blur", () => finish(true));
+    this.isRenaming = true;
     item.replaceChildren(input);
     input.focus();
     input.select();

@@ -37,6 +37,8 @@ function link(href, title, inner) {
 const marked = new Marked({
   gfm: true,
   breaks: true,
+  /* A footnote is no address of a link, which nobody would see: it stays text. */
+  tokenizer: { def: (source) => (/^ {0,3}\[\^/.test(source) ? undefined : false) },
   renderer: {
     html: ({ text, block }) => (block ? `<p>${escaped(text.trim()).replaceAll("\n", "<br>")}</p>` : escaped(text)),
     image: ({ href, title, text }) => link(href, title, escaped(text || href)),

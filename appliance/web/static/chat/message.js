@@ -3,6 +3,7 @@
 
 import { copyText, h, icon, iconButton } from "../dom.js";
 import { GrowingMarkdown } from "./markdown.js";
+import { isEmpty, isGrowing } from "./tree.js";
 
 /* Of fewer the clock and the network say more than the model. */
 const SHORTEST_MS = 50;
@@ -11,6 +12,7 @@ const ENDS = {
   stopped: "Stopped.",
   broken: "The connection broke, and the rest is not to be had.",
 };
+const EMPTY = "The model ended its answer without a word.";
 const BROKEN = "The connection broke. Trying to go on…";
 
 /** `actions`: {edit, regenerate, goOn, switchTo, answerCall}, each given the message, and
@@ -68,7 +70,7 @@ export class MessageView {
   /** Shows what the message says by now. */
   update() {
     const { message } = this;
-    const isRunning = message.state === "waiting" || message.state === "streaming";
+    const isRunning = isGrowing(message);
     if (message.role === "assistant") {
       this.markdown.update(message.content, !isRunning);
       if (message.reasoning) this.#updateReasoning(isRunning);
@@ -127,6 +129,7 @@ export class MessageView {
     else if (message.isBroken) text = BROKEN;
     else if (message.state in ENDS) text = ENDS[message.state];
     else if (message.finish === "length") text = ENDS.length;
+    else if (message.state === "done" && isEmpty(message)) text = EMPTY;
     else if (isRunning && !message.content && !message.reasoning) text = waiting(message.progress);
     this.status.classList.toggle("error", message.state === "failed");
     if (this.status.textContent !== text) this.status.textContent = text;
@@ -142,7 +145,7 @@ function waiting(progress) {
 
 function statistics({ tokens, answerMs, firstTokenMs, cachedTokens, promptTokens }) {
   const parts = [];
-  if (tokens !== undefined) parts.push(`${tokens} tokens`);
+  if (tokens !== undefined) parts.push(tokens === 1 ? "1 token" : `${tokens} tokens`);
   if (tokens > 1 && answerMs > SHORTEST_MS) parts.push(`${((tokens - 1) / (answerMs / 1000)).toFixed(1)} tokens/s`);
   if (firstTokenMs !== undefined) parts.push(`first after ${(firstTokenMs / 1000).toFixed(2)} s`);
   if (promptTokens !== undefined) parts.push(`${cachedTokens} of ${promptTokens} prompt tokens cached`);

@@ -3,7 +3,8 @@
    way to it. Knows no view and no server.
 
    chat: {id, title, created, updated, leaf, settings, messages: {[id]: message}}
-   message: {id, parent, role, content, created, …} */
+   message: {id, parent, role, content, created, changed, …}; of an answer `changed` is when
+   it was last written down. Messages are added and grow, and are never taken away. */
 
 export function newId() {
   return crypto.getRandomValues(new Uint32Array(3)).reduce((id, part) => id + part.toString(36).padStart(7, "0"), "");
@@ -49,6 +50,40 @@ export function choose(chat, message) {
     at = below.at(-1);
   }
   chat.leaf = at.id;
+}
+
+/** Takes from `other`, the same chat elsewhere, the messages that `chat` lacks or has in an
+    earlier state. Those that `chat` has stay the same objects. */
+export function absorb(chat, other) {
+  for (const theirs of Object.values(other.messages)) {
+    const own = chat.messages[theirs.id];
+    if (!own) chat.messages[theirs.id] = theirs;
+    else if (changedAt(own) < changedAt(theirs)) {
+      for (const field of Object.keys(own)) delete own[field];
+      Object.assign(own, theirs);
+    }
+  }
+  chat.updated = Math.max(chat.updated, other.updated);
+}
+
+/** Of the same chat at two places one that has the messages of both, and all else of the one
+    that was gone on with last. */
+export function merged(one, other) {
+  const [older, newer] = one.updated > other.updated ? [other, one] : [one, other];
+  absorb(newer, older);
+  return newer;
+}
+
+const changedAt = (message) => message.changed ?? message.created;
+
+/** Of an answer: whether more of it is to come. */
+export function isGrowing(message) {
+  return message.state === "waiting" || message.state === "streaming";
+}
+
+/** Whether it is an answer that says nothing and calls nothing. */
+export function isEmpty(message) {
+  return message.role === "assistant" && !message.content && !message.calls?.length;
 }
 
 /** Whether it is a chat as `newChat` makes them, whoever wrote it. */

@@ -5,11 +5,12 @@ import { getJson } from "../api.js";
 import { announce, copyText, h, icon, iconButton } from "../dom.js";
 import { canContinue, complete, requestBody } from "./completion.js";
 import { Composer } from "./composer.js";
-import { allChats, deleteAllChats, deleteChat, exported, imported, saveChat } from "./database.js";
+import { allChats, deleteAllChats, deleteChat, exported, imported, saveChat, watchChats } from "./database.js";
+import { editor } from "./editor.js";
 import { ChatList } from "./list.js";
 import { MessageView, showDone } from "./message.js";
 import { SettingsDrawer } from "./settings.js";
-import { addMessage, choose, newChat, pathTo, siblings } from "./tree.js";
+import { absorb, addMessage, choose, isGrowing, newChat, pathTo, siblings } from "./tree.js";
 
 const NEAR_END_PX = 80;
 const SAVE_EVERY_MS = 1000;
@@ -20,7 +21,7 @@ export class ChatView {
     this.chats = [];
     this.chat = newChat();
     this.views = new Map(); // of the messages shown, by id
-    this.running = null; // {answer, chat, abort} of the answer that streams
+    this.running = new Map(); // from a chat to {abort, isDropped} of the answer that streams into it
     this.isFollowing = true; // the newest text stays in sight
     this.list = new ChatList({
       create: () => this.#open(newChat(this.chat.settings)),
@@ -36,7 +37,7 @@ export class ChatView {
     this.sliders = iconButton("sliders", "Settings of this chat", () => this.#toggleDrawer(), { "aria-expanded": "false", "aria-controls": "settings" });
     this.composer = new Composer({
       onSend: (message) => this.#send(message),
-      onStop: () => this.running?.abort.abort(),
+      onStop: () => this.#stop(this.chat),
       onEditLast: () => this.#editLast(),
       below: [this.model, this.sliders],
     });
@@ -53,11 +54,12 @@ export class ChatView {
       this.drawer.element,
     );
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.running && this.drawer.element.hidden) this.running.abort.abort();
+      if (event.key === "Escape" && this.drawer.element.hidden) this.#stop(this.chat);
     });
     this.openChats = document.getElementById("open-chats");
     this.openChats.append(icon("menu"));
     this.openChats.addEventListener("click", () => this.#toggleList());
+    watchChats({ onSaved: (chat) => this.#onSaved(chat), onDeleted: (id) => this.#onDeleted(id), onCleared: () => this.#clear() });
     this.#load();
   }
 
@@ -76,15 +78,15 @@ export class ChatView {
   }
 
   async #load() {
-    this.chats = await allChats();
-    for (const chat of this.chats) {
+    for (const chat of await allChats()) {
       for (const message of Object.values(chat.messages)) {
-        // the page was closed while it streamed
-        if (message.state === "waiting" || message.state === "streaming") message.state = "stopped";
+        // the page was closed while it streamed; another window that is open will say more
+        if (isGrowing(message)) message.state = "stopped";
       }
+      this.#adopt(chat);
     }
     // unless a message was sent meanwhile
-    if (!this.running) this.#open(this.chats[0] ?? this.chat);
+    if (!this.running.size) this.#open(this.chats[0] ?? this.chat);
   }
 
   async #loadModels() {
@@ -113,10 +115,11 @@ export class ChatView {
 
   // --- which chat -------------------------------------------------------------------
 
+  /** What streams into another chat goes on. */
   #open(chat) {
-    this.running?.abort.abort();
     this.chat = chat;
     this.isFollowing = true;
+    this.composer.setRunning(this.running.has(chat));
     this.drawer.show(chat.settings);
     this.#showModels();
     this.#render();
@@ -126,17 +129,52 @@ export class ChatView {
   }
 
   #showList() {
-    this.list.show(this.chats, this.chat.id);
+    this.list.show(this.chats, this.chat.id, (chat) => this.running.has(chat));
   }
 
   async #save(chat = this.chat) {
-    if (!this.chats.includes(chat)) this.chats.unshift(chat);
-    this.chats.sort((one, other) => other.updated - one.updated);
+    this.#listed(chat);
     try {
       await saveChat(chat);
     } catch (error) {
       this.#say(`This browser does not keep the chat: ${error.message}`);
     }
+  }
+
+  #listed(chat) {
+    if (!this.chats.includes(chat)) this.chats.unshift(chat);
+    this.chats.sort((one, other) => other.updated - one.updated);
+  }
+
+  /** The chat as it is stored now, into the one that is shown here. */
+  #adopt(stored) {
+    const chat = this.chats.find((each) => each.id === stored.id) ?? stored;
+    if (chat !== stored) {
+      absorb(chat, stored);
+      chat.title = stored.title;
+    }
+    if (!this.running.has(chat) && chat.leaf) {
+      // another window went on where this one stands: once it is answered, this one does, too
+      const before = chat.leaf;
+      choose(chat, chat.messages[before]);
+      if (isGrowing(chat.messages[chat.leaf])) chat.leaf = before;
+    }
+    this.#listed(chat);
+    return chat;
+  }
+
+  #onSaved(stored) {
+    const chat = this.#adopt(stored);
+    this.#showList();
+    if (chat !== this.chat || this.messages.querySelector(".editor")) return;
+    if (this.shape !== this.#shape()) this.#render();
+    else for (const view of this.views.values()) view.update();
+    this.#scroll();
+  }
+
+  #onDeleted(id) {
+    const chat = this.chats.find((each) => each.id === id);
+    if (chat) this.#forget(chat);
   }
 
   async #rename(chat, title) {
@@ -146,25 +184,40 @@ export class ChatView {
   }
 
   async #remove(chat) {
-    if (this.running?.chat === chat) this.#drop();
-    this.chats = this.chats.filter((each) => each !== chat);
+    this.#drop(chat);
     await deleteChat(chat.id);
+    this.#forget(chat);
+  }
+
+  #forget(chat) {
+    this.#drop(chat);
+    this.chats = this.chats.filter((each) => each !== chat);
     if (chat === this.chat) this.#open(this.chats[0] ?? newChat(chat.settings));
     else this.#showList();
   }
 
   async #removeAll() {
-    this.#drop();
-    this.chats = [];
+    for (const chat of this.running.keys()) this.#drop(chat);
     await deleteAllChats();
+    this.#clear();
+  }
+
+  #clear() {
+    for (const chat of this.running.keys()) this.#drop(chat);
+    this.chats = [];
     this.#open(newChat());
   }
 
-  /** Ends what streams, and does not save it. */
-  #drop() {
-    if (!this.running) return;
-    this.running.isDropped = true;
-    this.running.abort.abort();
+  #stop(chat) {
+    this.running.get(chat)?.abort.abort();
+  }
+
+  /** Ends what streams into it, and does not save it. */
+  #drop(chat) {
+    const running = this.running.get(chat);
+    if (!running) return;
+    running.isDropped = true;
+    running.abort.abort();
   }
 
   async #export() {
@@ -176,7 +229,7 @@ export class ChatView {
   async #import(text) {
     try {
       const count = await imported(text);
-      this.chats = await allChats();
+      for (const stored of await allChats()) this.#adopt(stored);
       this.#open(this.chats[0] ?? newChat());
       announce(`${count} chats imported`);
       this.#say("");
@@ -223,16 +276,21 @@ export class ChatView {
   }
 
   async #complete(path, answer) {
-    this.running?.abort.abort();
     const chat = this.chat;
-    const running = { answer, chat, abort: new AbortController(), isDropped: false };
-    this.running = running;
+    this.#stop(chat);
+    const running = { abort: new AbortController(), isDropped: false };
+    this.running.set(chat, running);
+    const save = () => {
+      if (running.isDropped) return undefined;
+      answer.changed = Date.now();
+      return this.#save(chat);
+    };
     this.isFollowing = true;
     this.#render();
     this.composer.setRunning(true);
-    await this.#save(chat);
+    await save();
     this.#showList();
-    const saving = setInterval(() => running.isDropped || this.#save(chat), SAVE_EVERY_MS);
+    const saving = setInterval(save, SAVE_EVERY_MS);
     try {
       await complete(requestBody(path, chat.settings), answer, running.abort.signal, () => this.#refresh(answer));
     } catch (error) {
@@ -240,42 +298,31 @@ export class ChatView {
     }
     clearInterval(saving);
     chat.updated = Date.now();
-    if (!running.isDropped) await this.#save(chat);
-    if (this.running === running) {
-      this.running = null;
-      this.composer.setRunning(false);
+    await save();
+    if (this.running.get(chat) === running) {
+      this.running.delete(chat);
+      if (chat === this.chat) this.composer.setRunning(false);
     }
+    this.#showList();
     this.#refresh(answer);
     announce({ done: "The answer is complete", stopped: "Stopped", broken: "The connection broke", failed: "The answer failed" }[answer.state] ?? "");
   }
 
   #editLast() {
     const last = pathTo(this.chat).findLast((message) => message.role === "user");
-    if (last && !this.running) this.#edit(last);
+    if (last && !this.running.has(this.chat)) this.#edit(last);
   }
 
   /** The text goes to a place of its own, and what is sent becomes a branch beside it. */
   #edit(message) {
-    const view = this.views.get(message.id);
-    const text = h("textarea", { "aria-label": "Edited message", rows: Math.min(12, message.content.split("\n").length + 1) });
-    text.value = message.content;
-    const close = () => view.element.querySelector(".editor")?.replaceWith(view.body);
-    const send = () => {
-      close();
-      const { role, attachments } = message;
-      this.#answer(addMessage(this.chat, message.parent, { role, attachments, content: text.value.trim() }));
-    };
-    text.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") close();
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-        event.preventDefault();
-        send();
-      }
+    const { body } = this.views.get(message.id);
+    const { role, attachments } = message;
+    const { element, focus } = editor(message.content, {
+      onSend: (content) => this.#answer(addMessage(this.chat, message.parent, { role, attachments, content })),
+      onClose: () => element.replaceWith(body),
     });
-    const cancel = h("button", { type: "button", class: "button", onclick: close }, "Cancel");
-    const again = h("button", { type: "button", class: "button primary", onclick: send }, "Send as a branch");
-    view.body.replaceWith(h("div", { class: "editor" }, text, h("div", { class: "dialog-buttons" }, cancel, again)));
-    text.focus();
+    body.replaceWith(element);
+    focus();
   }
 
   #answerCall(message, call, result) {
@@ -304,7 +351,13 @@ export class ChatView {
     };
     this.views = new Map(path.map((each) => [each.id, new MessageView(each, siblings(this.chat, each), actions)]));
     this.messages.replaceChildren(...[...this.views.values()].map((view) => view.element));
+    this.shape = this.#shape();
     this.#scroll();
+  }
+
+  /** Which messages are shown, and beside how many each stands. */
+  #shape() {
+    return pathTo(this.chat).map((each) => `${each.id} of ${siblings(this.chat, each).length}`).join();
   }
 
   /** At most once a frame. */
