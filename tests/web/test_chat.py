@@ -79,6 +79,9 @@ async def test_a_key_is_asked_for_once_and_kept_for_the_tab(
 ) -> None:
     chat = await ChatPage.open(visits, serve_page, ScriptedClient(*ANSWER), keys=["secret"])
     dialog = chat.page.get_by_role("dialog")
+    await dialog.get_by_label("Key", exact=True).fill("ключ")
+    await dialog.get_by_role("button", name="Use this key").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("This is no key")
     await dialog.get_by_label("Key", exact=True).fill("guess")
     await dialog.get_by_role("button", name="Use this key").click()
     await expect(dialog).to_contain_text("key")

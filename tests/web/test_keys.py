@@ -72,6 +72,8 @@ async def test_what_is_wrong_is_said_in_the_dialog(
         ("", "Name: "),
         ("alice", "There is a key 'alice' already"),
         ("a b", "1 to 64 letters"),
+        ("..", "begin with a letter or digit"),
+        ("n" * 65, "1 to 64 letters"),
     ):
         await name.fill(value)
         await make.click()
@@ -118,8 +120,23 @@ async def test_a_key_is_revoked_and_rotated_after_a_question(
     await page.get_by_role("button", name="Rotate alice").click()
     await in_dialog(page, "Rotate").click()
     key = await page.get_by_label("Key", exact=True).input_value()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_contain_text("It is not copied yet.")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     await expect(key_card(page, "alice")).to_contain_text("active")
     assert await status_with(house, key) == 200
+
+
+async def test_the_last_administrator_is_told_so(
+    visits: Visits, serve_page: Serve, house: KeysHouse
+) -> None:
+    page = await open_keys(visits, serve_page, house)
+    for name, is_told in (("alice", False), ("root", True)):
+        await page.get_by_role("button", name=f"Revoke {name}").click()
+        question = await page.get_by_role("dialog").inner_text()
+        assert ("No administrator is left then" in question) is is_told
+        await in_dialog(page, "Cancel").click()
 
 
 async def test_the_page_goes_on_with_its_own_new_key(

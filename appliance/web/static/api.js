@@ -17,8 +17,15 @@ export class ApiError extends Error {
   }
 }
 
+/** Empty where there is none that can be sent. */
 export function storedKey() {
-  return sessionStorage.getItem(STORED_KEY) ?? localStorage.getItem(STORED_KEY) ?? "";
+  const key = sessionStorage.getItem(STORED_KEY) ?? localStorage.getItem(STORED_KEY) ?? "";
+  return isSendable(key) ? key : "";
+}
+
+/** Headers hold no other characters: to a browser, they are as bad as a server that is gone. */
+export function isSendable(key) {
+  return /^[\x20-\x7e]*$/.test(key);
 }
 
 /** For this tab alone, or, with `isKept`, until it is taken away. */

@@ -1,6 +1,6 @@
 /* Asks for the key, once for all requests that wait for it. Knows no endpoint. */
 
-import { onKeyNeeded, storedKey, storeKey } from "./api.js";
+import { isSendable, onKeyNeeded, storedKey, storeKey } from "./api.js";
 import { h } from "./dom.js";
 
 let asking = null;
@@ -18,6 +18,7 @@ export function askOnce(reason = "") {
 function ask(reason) {
   return new Promise((resolve) => {
     const input = h("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false" });
+    const wrong = h("p", { class: "note problem", role: "alert", hidden: true }, "This is no key: it has a letter or a dash that keys do not have.");
     const kept = h("input", { type: "checkbox", id: "key-kept" });
     const finish = (isGiven) => {
       if (isGiven) storeKey(input.value.trim(), kept.checked);
@@ -31,7 +32,10 @@ function ask(reason) {
     };
     const use = (event) => {
       event.preventDefault();
-      if (input.value.trim()) finish(true);
+      const key = input.value.trim();
+      wrong.hidden = isSendable(key);
+      if (key && isSendable(key)) finish(true);
+      else input.focus();
     };
     const dialog = h(
       "dialog",
@@ -43,6 +47,7 @@ function ask(reason) {
         h("p", {}, reason || "This server needs a key. Whoever runs it makes one with ‘appliance keys create’."),
         h("label", { for: "key" }, "Key"),
         input,
+        wrong,
         h("label", { class: "check", for: "key-kept" }, kept, "Keep it in this browser; else it goes with this tab"),
         h(
           "div",

@@ -69,7 +69,7 @@ class TermsDialog {
       const input = h("input", { id: `term-${name}`, ...attributes });
       fields[name] = { label, input, before: input.value };
     };
-    if (!key) add("name", "Name", { type: "text", autocomplete: "off", spellcheck: "false", maxlength: 64, required: true });
+    if (!key) add("name", "Name", { type: "text", autocomplete: "off", spellcheck: "false", required: true });
     for (const [name, label] of LIMITS) add(name, label, { type: "number", min: 1, step: 1, value: key?.[name] ?? "" });
     add("priority", "Priority, 1 to 100", { type: "number", min: 1, max: 100, step: 1, required: true, value: key?.priority ?? DEFAULT_PRIORITY });
     const expires = key?.expires_s ? day(key.expires_s) : "";

@@ -8,13 +8,19 @@ export function showSecret(name, key) {
     const field = h("input", { type: "text", id: "new-key", readonly: true, class: "secret", value: key, onfocus: () => field.select() });
     const copy = h("button", { type: "button", class: "button primary" }, "Copy");
     const said = h("p", { class: "hint", role: "status" });
+    let isCopied = false;
+    const oncancel = (event) => {
+      if (isCopied || said.textContent) return;
+      event.preventDefault();
+      said.textContent = "It is not copied yet. Escape once more closes this.";
+    };
     const onclose = () => {
       dialog.remove();
       resolve();
     };
     const dialog = h(
       "dialog",
-      { class: "dialog", "aria-labelledby": "secret-title", onclose },
+      { class: "dialog", "aria-labelledby": "secret-title", oncancel, onclose },
       h("h2", { id: "secret-title" }, `The key of ${name}`),
       h("p", {}, "It is shown this once: only its hash is kept. Whoever loses it gets another one by ‘Rotate’."),
       h("label", { for: "new-key" }, "Key"),
@@ -25,6 +31,7 @@ export function showSecret(name, key) {
     copy.addEventListener("click", async () => {
       try {
         await copyText(key, dialog);
+        isCopied = true;
         said.textContent = "Copied";
       } catch {
         said.textContent = "This browser does not let the page copy. It is marked above.";

@@ -33,6 +33,7 @@ export class KeysSection {
   async look() {
     try {
       const { keys, may_change: mayChange } = await getJson("keys");
+      this.keys = keys;
       this.create.hidden = !mayChange;
       this.hint.textContent = explained(keys, mayChange);
       replaceKept(this.list, keys.map((key) => this.#card(key, mayChange)));
@@ -105,13 +106,19 @@ export class KeysSection {
 
   async #revoke(key) {
     const own = isOfThisPage(key) ? " It is this page’s own: you need another one to go on." : "";
-    const question = `End the key of ${key.name}? Whoever uses it is answered no more.${own}`;
+    const last = this.#isLastAdministrator(key) ? " No administrator is left then: the next one is made on the server’s machine, by ‘appliance keys create NAME --admin’." : "";
+    const question = `End the key of ${key.name}? Whoever uses it is answered no more.${own}${last}`;
     if (!(await confirmed(question, "Revoke"))) return;
     await this.#act(async () => {
       await post(`keys/${encodeURIComponent(key.name)}/revoke`);
       announce(`The key of ${key.name} is revoked`);
       await this.look();
     });
+  }
+
+  #isLastAdministrator(key) {
+    const isAdministrator = (each) => each.is_admin && each.state === "active";
+    return isAdministrator(key) && this.keys.filter(isAdministrator).length === 1;
   }
 
   async #act(work) {
