@@ -58,8 +58,10 @@ async def serve_page() -> AsyncIterator[Serve]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def visits(browser: Browser) -> AsyncIterator[Visits]:
-    """Fails a test whose page broke its policy, raised, printed, or asked anybody else."""
+async def visits(browser: Browser, serve_page: Serve) -> AsyncIterator[Visits]:
+    """Fails a test whose page broke its policy, raised, printed, or asked anybody else. Its
+    windows are closed before `serve_page` ends, which they would go on to ask.
+    """
     made = Visits(browser)
     yield made
     await made.close()
