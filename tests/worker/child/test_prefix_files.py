@@ -7,7 +7,11 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -119,6 +123,50 @@ def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_lef
     os.utime(left, (0, 0))
     assert [(s.tokens, s.data) for s in store.load(0.0, 10**6)] == [([1] * 10, bytes(1000))]
     assert (left.exists(), in_progress.exists()) == (False, True)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from appliance.engine.cache.host_prefixes import SavedPrefix
+from appliance.worker.child.prefix_files import PrefixFiles
+
+files = PrefixFiles(Path(sys.argv[1]), "model", 1 << 40)
+data = bytes(8 << 20)
+print("ready", flush=True)
+for number in range(1000):
+    files.write(SavedPrefix(tokens=[number], first=0, data=data, last_used_s=0.0))
+"""
+
+
+def test_a_writer_killed_at_any_byte_leaves_whole_prefixes_only(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    num_unfinished = 0
+    for _ in range(12):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        killed_at = chance.randrange(8 << 20)  # bytes of a file that is being written
+        while not any(size_of(path) > killed_at for path in tmp_path.glob("model/.*")):
+            assert writer.poll() is None, "it goes on until it is killed"
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        num_unfinished += len(list(tmp_path.glob("model/.*")))
+        found = list(PrefixFiles(tmp_path, "model", 1 << 40).load(0.0, 1 << 40))
+        assert len(found) == len(list(tmp_path.glob("model/*.prefix"))), "none was damaged"
+        assert all(saved.data == bytes(8 << 20) for saved in found)
+        shutil.rmtree(tmp_path / "model")
+    assert num_unfinished > 6, "most were killed in the middle"
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it has got its name
+        return 0
 
 
 def test_what_was_written_longer_ago_than_its_lifetime_is_removed(tmp_path: Path) -> None:
