@@ -330,6 +330,10 @@ class DecodeFailed(ApplianceError):
     code = "decode_failed"
 
 
+class CacheFull(DecodeFailed):
+    """llama.cpp found no cells for a batch, and computed nothing of it."""
+
+
 class ConstraintFailed(DecodeFailed):
     """The answer can no longer satisfy the format
     that its request asks for, and ends there.

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.cache.equal_runs import equal_runs
 from appliance.engine.cache.host_prefixes import num_common
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits

@@ -26,8 +26,8 @@ import llama_cpp
 from appliance.engine.batch import Batch
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
-from appliance.llama.sampler import SamplerChain
-from appliance.llama.sampling import Draw, Sampling
+from appliance.llama.sampling.choosing import Draw, Sampling
+from appliance.llama.sampling.sampler import SamplerChain
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 from bench.model_file import model_file

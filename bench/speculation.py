@@ -30,7 +30,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import AttentionCost, StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting

@@ -18,17 +18,17 @@ import sys
 import time
 from pathlib import Path
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.outputs import Broken
 from appliance.engine.requests import EngineRequest
 from appliance.llama import sampler
 from appliance.llama.context import ContextConfig
-from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
-from appliance.llama.sampler import ConstrainedRows
+from appliance.llama.sampling.logits import Row
+from appliance.llama.sampling.sampler import ConstrainedRows
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar

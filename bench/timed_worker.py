@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     # stays free of native code.
     import llama_cpp
 
-    from appliance.llama.sampling import Sampling
+    from appliance.llama.sampling.choosing import Sampling
     from appliance.worker.child import __main__ as worker
 
     calls: list[RawCall] = []

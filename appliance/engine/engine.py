@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
-from appliance.engine.cache.cells import Cells, KeepPolicy
+from appliance.engine.cache.cells import Cells
 from appliance.engine.cache.host_prefixes import SavedPrefix
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.curve import learn_curve
 from appliance.engine.drafting.drafter import Drafting, DraftUse
@@ -26,7 +27,7 @@ from appliance.engine.shared_time import share_time
 from appliance.engine.stage_times import StageTimes
 from appliance.engine.step import ScheduledStep
 from appliance.engine.suspended import Suspended
-from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong
+from appliance.errors import ApplianceError, CacheFull, DecodeFailed, PromptTooLong
 from appliance.protocol.events import FinishReason
 from appliance.protocol.relief import NO_RELIEF, Relief
 
@@ -202,6 +203,8 @@ class Engine:
             scored = self._score(step)
             sampled = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
+            if isinstance(error, CacheFull) and self._scheduler.give_way():
+                return broken
             return broken + self._break_all(step, error)
         elapsed_ms, draft_ms = (self._clock() - started_s) * 1000, (started_s - drafting_s) * 1000
         share_time(step, self._sequences, decode_ms=elapsed_ms, draft_ms=draft_ms)
@@ -349,6 +352,13 @@ class Engine:
         first = seq.num_computed_tokens
         seq.num_computed_tokens += num_rows
         self._cells.grow(seq.slot, seq.tokens[first : seq.num_computed_tokens])
+        if seq.num_computed_tokens in seq.places:
+            self._cells.checkpoint(
+                seq.slot,
+                seq.tokens[: seq.num_computed_tokens],
+                is_branch=seq.places[seq.num_computed_tokens],
+                is_exact=seq.is_repeatable,
+            )
 
     def _finish_reason(self, seq: Sequence) -> FinishReason | None:
         if seq.tokens[-1] in self._end_tokens and not seq.sampling.ignore_eos:

@@ -6,8 +6,9 @@ Knows no text and no cells.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from appliance.engine.constraint import Constraint
 from appliance.engine.sequence import Sequence
@@ -36,6 +37,8 @@ class EngineRequest:
     reports_progress: bool = False
     is_repeatable: bool = False
     min_moved_tokens: int = 0
+    # After how many tokens of the prompt others may go on otherwise.
+    places: Mapping[int, bool] = field(default_factory=dict)
 
     def check_tokens(self, num_vocab: int) -> None:
         """Raises `BadRequest` for an empty prompt,
@@ -69,6 +72,7 @@ class EngineRequest:
             reports_progress=self.reports_progress,
             is_repeatable=self.is_repeatable,
             min_moved_tokens=self.min_moved_tokens,
+            places=dict(self.places),
         )
 
 

@@ -41,6 +41,7 @@ class RowPlanner:
         self._limits = limits
         self._cost = cost
         self._cells = cells
+        self._num_turns = 0  # of those that decode and of prompts, where these take turns
 
     @cached_property
     def block_rows(self) -> int:
@@ -62,12 +63,34 @@ class RowPlanner:
         """How many rows each sequence is to have, those that decode first."""
         wanted = {seq: 1 for seq in entitled if seq.status is SequenceStatus.DECODE}
         prefilling = [seq for seq in entitled if seq.status is SequenceStatus.PREFILL]
+        if prefilling and self._capabilities.wants_equal_rows:
+            return self._rows_of_one_kind(wanted, prefilling)
         if prefilling:
             num_rows = self._num_prefill_rows(list(wanted), prefilling)
             if prefilling[0].is_repeatable:  # and nobody is beside it
                 num_rows = self._whole_blocks(prefilling[0], num_rows)
             wanted.update(_shares(prefilling, num_rows))
             self._bound_scored(wanted, len(entitled))
+        return wanted
+
+    def _rows_of_one_kind(
+        self, decoding: dict[Sequence, int], prefilling: list[Sequence]
+    ) -> dict[Sequence, int]:
+        """Those that decode, and rows of one prompt, in turns: computed in one step, they
+        would be several passes all the same, and those that decode would wait for them.
+
+        Of several prompts, the oldest and the one that is soonest done take turns too.
+        """
+        self._num_turns += 1
+        if decoding and self._num_turns % 2:
+            return decoding
+        soonest = min(prefilling, key=lambda seq: seq.num_tokens_ahead)
+        seq = prefilling[0] if self._num_turns // 2 % 2 else soonest
+        num_rows = self._num_prefill_rows(list(decoding), [seq])
+        if seq.is_repeatable:
+            num_rows = self._whole_blocks(seq, num_rows)
+        wanted = {seq: min(num_rows, seq.num_tokens_ahead)}
+        self._bound_scored(wanted, len(decoding) + len(prefilling))
         return wanted
 
     def room_for_drafts(self, step: ScheduledStep, decoding: list[Sequence]) -> DraftRoom:

@@ -40,6 +40,13 @@ class Capabilities:
     # No row's result depends on what else is in its decode, nor on where its cells lie.
     exact_rows: bool = False
     why_cells_stay: str = ""  # and cannot be moved to other positions; empty where they can
+    # Sequences share no cells, but what one is can be saved and given to another, as a
+    # whole: who loads what was saved from cell `first` on has to have been there.
+    keeps_states: bool = False
+    state_bytes: int = 0  # of each such save, whatever its cells take
+    # Rows of different sequences are computed together only where each has as many: a
+    # step of other rows is several.
+    wants_equal_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,8 @@ class Runner(Protocol):
     def decode(self, batch: Batch) -> None:
         """Computes all rows.
 
-        Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing
-        valid.
+        Raises `CacheFull`, and then nothing has changed, or another `DecodeFailed`, after
+        which the cells of the batch's slots hold nothing valid.
         """
 
     def synchronize(self) -> None:

@@ -16,22 +16,16 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
 from appliance.engine.cache.cells import Cells
-from appliance.engine.cache.host_prefixes import num_common
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.drafter import DraftRoom
 from appliance.engine.limits import Limits
+from appliance.engine.room import has_room
 from appliance.engine.row_planner import RowPlanner
 from appliance.engine.runner import Capabilities
-from appliance.engine.sequence import Sequence, SequenceStatus, Sharing
+from appliance.engine.sequence import Sequence, SequenceStatus
+from appliance.engine.sharing import find_sharing
 from appliance.engine.step import ScheduledStep
 from appliance.errors import PromptTooLong, QueueFull
-
-# Computing fewer rows a second time costs no more than the additional step that waiting
-# takes.
-_MIN_SHARED_ROWS = 16
-# Cells for each running answer beyond its next one, so that nobody is admitted just to
-# be preempted at once.
-_HEADROOM = 16
 
 
 class Scheduler:
@@ -48,6 +42,8 @@ class Scheduler:
         self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
         self._can_move = not capabilities.why_cells_stay
         self._has_moved = False  # since the last step
+        # Until somebody ends: a full cache is what the runner says it is.
+        self._most_active: int | None = None
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -92,11 +88,16 @@ class Scheduler:
             if seq.status is SequenceStatus.PREEMPTED:
                 while younger := self._youngest_after(seq):
                     self._preempt(younger)
-                if not self._has_room(seq):
+                if self._is_full or not has_room(seq, self.running.values(), self._cells):
                     return []
                 self._resume(seq)
         admitted = []
-        while self.waiting and self._free_slots and self._has_room(self.waiting[0]):
+        while (
+            self.waiting
+            and self._free_slots
+            and not self._is_full
+            and has_room(self.waiting[0], self.running.values(), self._cells)
+        ):
             seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
             seq.is_repeatable = seq.is_repeatable and not (
@@ -120,6 +121,7 @@ class Scheduler:
             seq.status = SequenceStatus.FINISHED
             return
         slot = seq.admitted_slot
+        self._most_active = None
         del self.running[seq.request_id]
         status, seq.status = seq.status, SequenceStatus.FINISHED
         has_cells = status not in (SequenceStatus.PREEMPTED, SequenceStatus.SHARING)
@@ -138,6 +140,29 @@ class Scheduler:
         seq.was_suspended = True
         seq.is_repeatable = False  # what it has computed of its answer is taken over
         self.waiting.appendleft(seq)
+
+    def give_way(self) -> bool:
+        """Preempts the youngest sequence, for a runner that has no room for a step,
+        whatever was counted; False where only one has any.
+        """
+        active = [
+            seq
+            for seq in self.running.values()
+            if seq.status in (SequenceStatus.PREFILL, SequenceStatus.DECODE)
+        ]
+        if len(active) < 2:
+            return False
+        self._preempt(active[-1])
+        self._most_active = self._num_active
+        return True
+
+    @property
+    def _num_active(self) -> int:
+        return len(self.running) - self.num_preempted
+
+    @property
+    def _is_full(self) -> bool:
+        return self._most_active is not None and self._num_active >= self._most_active
 
     def shift_context(self, seq: Sequence) -> None:
         """Discards half of what follows the prompt's beginning, and computes the rest
@@ -264,28 +289,15 @@ class Scheduler:
         self._cells.forget_preempted(slot)
         seq.status = _status_of(seq)
 
-    def _has_room(self, seq: Sequence) -> bool:
-        """Whether its known tokens fit beside what older ones have and soon need; kept
-        prefixes can go.
-        """
-        others = list(takewhile(lambda other: other is not seq, self.running.values()))
-        if not others:
-            return True  # no request is longer than the pool
-        sharing = self._sharing(seq) if seq.status is SequenceStatus.WAITING else None
-        num_settled = (
-            sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
-        )
-        num_needed = len(seq.tokens) - num_settled + _headroom(seq)
-        num_needed += sum(o.num_pending_tokens - _num_promised(o) + _headroom(o) for o in others)
-        return self._cells.num_taken(seq.reusable_tokens) + num_needed <= self._cells.num_cells
-
     def _begin_or_wait(self, seq: Sequence) -> None:
         """Starts from the longest known prefix, unless a prompt in progress will soon
         know a longer one.
         """
-        seq.shares_with = self._sharing(seq)
+        seq.shares_with = find_sharing(seq, self.running.values(), self._cells)
         if seq.shares_with is not None:
             seq.status = SequenceStatus.SHARING
+            if self._cells.has_checkpoints:
+                seq.shares_with.owner.places[seq.shares_with.num_tokens] = True
             return
         self._begin(seq, is_resumed=seq.was_suspended)
         seq.status = _status_of(seq)
@@ -305,11 +317,27 @@ class Scheduler:
         """
         seq.was_interrupted |= is_resumed
         seq.num_computed_tokens = self._start(seq, is_resumed=is_resumed)
+        if seq.uses_cache:
+            self._place_checkpoints(seq)
         if not is_resumed:
             num_plain = self._cells.num_plain(seq.admitted_slot)
             seq.num_cached_tokens = seq.num_computed_tokens
             seq.num_moved_tokens = max(seq.num_computed_tokens - num_plain, 0)
         self._move(seq)
+
+    def _place_checkpoints(self, seq: Sequence) -> None:
+        """Beside those that were asked for, or the prompt's end; of one that is repeatable,
+        where whole blocks of it end.
+        """
+        if not self._cells.has_checkpoints:
+            return
+        if not seq.places:
+            seq.places[seq.num_prompt_tokens - 1] = False
+        for at in self._cells.places(seq.tokens, seq.num_computed_tokens):
+            seq.places[at] = True
+        if seq.is_repeatable:
+            block_rows = self._planner.block_rows
+            seq.places = {at // block_rows * block_rows: of for at, of in seq.places.items()}
 
     def _move(self, seq: Sequence) -> None:
         """Moved cells for what follows the computed tokens, where it may have such, or
@@ -344,33 +372,6 @@ class Scheduler:
             min_moved=seq.min_moved_tokens if self._can_move else 0,
         )
 
-    def _sharing(self, seq: Sequence) -> Sharing | None:
-        """The prompt in progress worth waiting for: computing again what it will share
-        costs more than a step.
-        """
-        if seq.reusable_tokens is not seq.tokens:
-            return None
-        num_least = self._cells.num_known(seq.tokens) + _MIN_SHARED_ROWS
-        best: Sharing | None = None
-        for owner in self.running.values():
-            if owner is seq:
-                break  # only on earlier ones, so that nobody waits in a circle
-            if owner.uses_cache and owner.status in (
-                SequenceStatus.PREFILL,
-                SequenceStatus.SHARING,
-            ):
-                num_shared = num_common(
-                    owner.tokens, seq.tokens, min(self._num_plain(owner), len(seq.tokens) - 1)
-                )
-                if num_shared >= num_least:
-                    best, num_least = Sharing(owner, num_shared), num_shared + 1
-        return best
-
-    def _num_plain(self, owner: Sequence) -> int:
-        """How many of its tokens' cells others can share: none of moved ones."""
-        num_plain = min(len(owner.tokens), self._cells.num_plain(owner.admitted_slot))
-        return num_plain if owner.next_run_at is None else min(num_plain, owner.next_run_at)
-
     def _release_waiters(self, owner: Sequence) -> None:
         """Those that wait for its prompt wait no longer: the first goes on from its
         cells, if they are still there.
@@ -384,15 +385,3 @@ def _status_of(seq: Sequence) -> SequenceStatus:
     """Of one that starts, or goes on, with the cells that it has."""
     is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
     return SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL
-
-
-def _num_promised(seq: Sequence) -> int:
-    """Pending tokens whose cells somebody else is to fill."""
-    return seq.shares_with.num_tokens if seq.shares_with else 0
-
-
-def _headroom(seq: Sequence) -> int:
-    """Cells that its answer will soon need after its known tokens; the last token
-    never needs one.
-    """
-    return max(min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1), 0)

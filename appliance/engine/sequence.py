@@ -6,7 +6,7 @@ Knows neither text nor cells' contents.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.engine.constraint import Constraint
 from appliance.engine.stage_times import StageTimes
@@ -67,6 +67,9 @@ class Sequence:
     # prompts, although they were computed after something else; 0: it may not.
     min_moved_tokens: int = 0
     next_run_at: int | None = None  # where such cells are known for what follows
+    # After how many tokens of the prompt it is saved where sequences share no cells, and
+    # whether several others are expected to go on from there.
+    places: dict[int, bool] = field(default_factory=dict)
     num_moved_tokens: int = 0  # of the cached ones, those that it took over so
     was_interrupted: bool = False  # since it was admitted, so that what it takes over is its own
 
@@ -131,8 +134,9 @@ class Sequence:
     @property
     def num_tokens_ahead(self) -> int:
         """Of its pending tokens, those to be computed next: up to where cells for what
-        follows are known.
+        follows are known, or the sequence is to be saved.
         """
-        if self.next_run_at is None:
-            return self.num_pending_tokens
-        return self.next_run_at - self.num_computed_tokens
+        ends = [len(self.tokens), *(at for at in self.places if at > self.num_computed_tokens)]
+        if self.next_run_at is not None:
+            ends.append(self.next_run_at)
+        return min(ends) - self.num_computed_tokens

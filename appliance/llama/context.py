@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.batch import Batch
-from appliance.errors import DecodeFailed, LoadFailed
+from appliance.errors import CacheFull, DecodeFailed, LoadFailed
 from appliance.llama import library
 from appliance.llama.model import Model
 from appliance.protocol.context_sizes import ContextSizes
@@ -96,7 +96,8 @@ class Context:
     def decode(self, batch: Batch) -> None:
         """Computes all rows of `batch`.
 
-        Raises `DecodeFailed`; what then is in the cache of its slots is undefined.
+        Raises `CacheFull`, and then nothing has changed, or another `DecodeFailed`; what
+        then is in the cache of its slots is undefined.
         """
         assert 0 < len(batch) <= self.max_rows
         tokens, positions, logits = self._columns
@@ -108,6 +109,8 @@ class Context:
         self._batch.n_tokens = len(batch)
         library.take_errors()
         status = llama_cpp.llama_decode(self.handle, self._batch)
+        if status == _CACHE_IS_FULL:
+            raise CacheFull("llama.cpp has no room in the KV cache for this step.")
         if status != 0:
             raise DecodeFailed(
                 f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())})."
@@ -230,16 +233,16 @@ class Context:
         """Takes the KV cells of the positions from `first` on from a sequence of a
         model that can roll back.
         """
-        assert self._model.can_roll_back
+        assert self._model.memory.can_roll_back
         is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
         assert is_done, "llama.cpp refuses this of recurrent states only"
 
 
 def _why_cells_stay(model: Model, memory: Any, kv_type: str) -> str:
     """Why they cannot, as a clause; empty where they can. `memory` is the context's."""
-    if not model.can_roll_back:
+    if not model.memory.can_roll_back:
         return "this model has a state that all its tokens have made, not a cell for each"
-    if not model.shares_prefixes:
+    if not model.memory.shares_prefixes:
         return "this model looks at a sliding window of tokens"
     if not llama_cpp.llama_memory_can_shift(memory):
         return "llama.cpp cannot change the positions of this model's tokens"
@@ -279,7 +282,8 @@ def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
 
 
 # llama.h, llama_decode
-_MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
+_CACHE_IS_FULL = 1
+_MEANING = {2: "aborted", -1: "invalid batch"}
 
 
 def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
@@ -294,6 +298,7 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_threads = sizes.threads
     params.n_threads_batch = sizes.batch_threads
     params.kv_unified = True
+    params.swa_full = False  # a sliding window's cells take no more than it needs
     k_type, _, v_type = sizes.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED

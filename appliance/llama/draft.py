@@ -21,9 +21,9 @@ from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 from appliance.errors import DecodeFailed, LoadFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.draft_choice import choose_like_target, is_greedy
-from appliance.llama.logits import Row
 from appliance.llama.model import Model
-from appliance.llama.noise import Noise
+from appliance.llama.sampling.logits import Row
+from appliance.llama.sampling.noise import Noise
 from appliance.llama.vocabulary.differences import first_difference
 
 _log = logging.getLogger(__name__)
@@ -310,6 +310,6 @@ def load_draft(path: Path, target: Model, *, use_extra_bufts: bool, use_mmap: bo
 
 
 def _unfit(target: Model, draft: Model) -> str | None:
-    if not draft.can_roll_back:
+    if not draft.memory.can_roll_back:
         return "it is recurrent, so rejected tokens cannot be taken back"
     return first_difference(target, draft)

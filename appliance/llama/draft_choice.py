@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.llama.logits import Row, most_likely_token, most_likely_tokens
-from appliance.llama.noise import Noise
+from appliance.llama.sampling.logits import Row, most_likely_token, most_likely_tokens
+from appliance.llama.sampling.noise import Noise
 from appliance.protocol.sampling import SamplingParams
 
 # however many the target has: the rest together hold little of a draft's probability

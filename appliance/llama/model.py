@@ -11,6 +11,7 @@ import llama_cpp
 from appliance.errors import LoadFailed
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.loading.handle import load_handle
+from appliance.llama.memory_kind import MemoryKind
 from appliance.llama.vocabulary.gaps import VocabularyGaps
 from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from appliance.llama.vocabulary.spelling import Spelling
@@ -72,15 +73,7 @@ class Model:
             for t in range(self.num_vocab)
             if llama_cpp.llama_vocab_is_eog(self._vocab, t) and (t != eos or t == self.eos)
         )
-        # A recurrent state is what all tokens have made of it: the last ones cannot be
-        # taken back. Of a sliding window those of the last step can, for it forgets
-        # only what lies behind the window of that step's first token.
-        self.can_roll_back = not (
-            llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle)
-        )
-        # In a plain attention cache one cell may belong to many sequences. Recurrent
-        # states and sliding windows differ.
-        self.shares_prefixes = self.can_roll_back and llama_cpp.llama_model_n_swa(handle) == 0
+        self.memory = MemoryKind.of(handle)
         # Those that are there, by llama.cpp's names.
         fim_tokens = ((name, token_of(self._vocab)) for name, token_of in _FIM_TOKENS.items())
         self.fim_tokens: Mapping[str, int] = {

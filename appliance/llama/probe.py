@@ -20,8 +20,8 @@ import numpy.typing as npt
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
-from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
+from appliance.llama.sampling.logits import log_softmax
 from appliance.protocol.context_sizes import ContextSizes
 
 _NUM_PREFILL_ROWS = 64  # from 64 rows on, attention takes another path through ggml

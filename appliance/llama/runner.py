@@ -16,10 +16,10 @@ from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleR
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.kernels.loading import foreign_count
-from appliance.llama.logits import Row, check_row, logprobs
 from appliance.llama.model import Model
-from appliance.llama.sampler import SamplerChain
-from appliance.llama.sampling import Draw, Sampling
+from appliance.llama.sampling.choosing import Draw, Sampling
+from appliance.llama.sampling.logits import Row, check_row, logprobs
+from appliance.llama.sampling.sampler import SamplerChain
 from appliance.protocol.sampling import SamplingParams
 
 # ggml's flash attention computes tiles from so many rows on. Without it, memory may be
@@ -50,15 +50,17 @@ class LlamaRunner:
             num_cells=self._context.num_cells,
             num_slots=sizes.slots,
             first_kept_id=sizes.slots + 1,  # behind the context's scratch id
-            num_sequence_ids=MAX_SEQUENCE_IDS if model.shares_prefixes else sizes.slots,
+            num_sequence_ids=MAX_SEQUENCE_IDS if model.memory.shares_prefixes else sizes.slots,
             max_rows=sizes.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
             attention=_FLASH_ATTENTION if sizes.flash_attention else _PRODUCTS,
             max_logit_rows=sizes.max_logit_rows,
-            max_draft_rows=sizes.max_draft_rows if model.can_roll_back else 0,
+            max_draft_rows=sizes.max_draft_rows if model.memory.can_roll_back else 0,
             block_rows=_TILE_ROWS if sizes.flash_attention else _SCORED_ROWS,
             why_cells_stay=self._context.why_cells_stay,
+            keeps_states=not model.memory.shares_prefixes,
+            wants_equal_rows=model.memory.has_state,
         )
 
     def open_sampler(
@@ -133,8 +135,11 @@ class LlamaRunner:
         be one.
         """
         num_foreign = foreign_count()
-        for num_rows in _WARM_UP_ROWS:
-            self._decode_some(min(num_rows, self._context.max_rows))
+        few, more = (self._decode_some(num_rows) for num_rows in _WARM_UP_ROWS)
+        if self.capabilities.keeps_states:
+            row_bytes = (more - few) // (_WARM_UP_ROWS[1] - _WARM_UP_ROWS[0])
+            num_seen = self._model.memory.num_window - _WARM_UP_ROWS[0]
+            self.capabilities = replace(self.capabilities, state_bytes=few + num_seen * row_bytes)
         if (
             num_foreign is not None
             and foreign_count() == num_foreign
@@ -146,13 +151,17 @@ class LlamaRunner:
                 self.capabilities, exact_rows=True, attention=_OWN_ATTENTION
             )
 
-    def _decode_some(self, num_rows: int) -> None:
+    def _decode_some(self, num_rows: int) -> int:
+        """Returns the bytes of what that makes of a sequence."""
+        num_rows = min(num_rows, self._context.max_rows)
         batch = Batch()
         for position in range(num_rows):
             batch.add(self._model.bos or 0, position, 0, wants_logits=position == num_rows - 1)
         self._context.decode(batch)
         check_row(self._context.logits_in_place([num_rows - 1])[0])
+        saved = self._context.save(0, 0)
         self._context.clear(0)
+        return len(saved or b"")
 
     def close(self) -> None:
         self._sampling.close()

@@ -33,8 +33,8 @@ from appliance.llama.checks.timing_messages import (
 from appliance.llama.confining import confine_to_model
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.kernels.loading import use_kernels
-from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
+from appliance.llama.sampling.logits import log_softmax
 from appliance.protocol.context_sizes import ContextSizes
 
 _MAX_CONTEXTS = 2  # at once: two are compared
@@ -50,7 +50,7 @@ class DecodeTimer:
 
     def __init__(self, model: Model, how: TimedContext, work: Workload) -> None:
         self._num_vocab = model.num_vocab
-        self._shares_prefixes = model.shares_prefixes
+        self._shares_prefixes = model.memory.shares_prefixes
         self._work = work
         rows = max(work.prompt_rows, _CHUNK, work.streams)
         config = ContextConfig(

@@ -53,6 +53,9 @@ class Sizes:
     deep_prompt: int = 1000
     new_tokens_of_deep: int = 64
     prefill: int = 2048
+    turns: int = 20
+    turn: int = 100  # tokens of a turn's answer and of the next question
+    new_tokens_of_turn: int = 16
     mixed_s: float = 60.0
     mixed_per_s: float = 0.4
     mixed_new_tokens: tuple[int, int] = (16, 96)
@@ -70,6 +73,9 @@ SHORT = Sizes(
     deep_prompt=100,
     new_tokens_of_deep=8,
     prefill=256,
+    turns=3,
+    turn=40,
+    new_tokens_of_turn=4,
     mixed_s=4.0,
     mixed_per_s=0.75,
     mixed_new_tokens=(4, 12),
@@ -265,6 +271,21 @@ async def _mixed(load: Load) -> Observed:
     return Observed(list(await asyncio.gather(*(send(*arrival) for arrival in arrivals))))
 
 
+async def _turns(load: Load) -> Observed:
+    """A chat whose every prompt is the one before, an answer that is not quite what was
+    answered (as where a template leaves out reasoning), and a question.
+    """
+    sizes = load.sizes
+    prompt, answers = random_text(load.rng, sizes.turn), list[Answer]()
+    for turn in range(1, sizes.turns + 1):
+        answers.append(
+            await load.endpoint.complete(Request(f"turn {turn}", prompt, sizes.new_tokens_of_turn))
+        )
+        prompt += random_text(load.rng, sizes.turn)
+    first, last = answers[0], answers[-1]
+    return Observed(answers, {_FIRST_TURN.name: first.ttft_s, _LAST_TURN.name: last.ttft_s})
+
+
 async def _restart(load: Load) -> Observed:
     """A prompt that was answered twice is asked again after the server's restart."""
     prompt = random_text(load.rng, load.sizes.known_prompt)
@@ -299,6 +320,8 @@ _DECODE = Figure(name="decode_tokens_per_s", unit="tokens/s", more_is_better=Tru
 _WORST_GAP = Figure(name="worst_gap_of_streams_ms", unit="ms", least_gain=20)
 _LONG_TTFT = Figure(name="long_prompt_ttft_s", unit="s", least_gain=1 / 1.3)
 _PREFILL = Figure(name="prefill_tokens_per_s", unit="tokens/s", more_is_better=True, least_gain=1.3)
+_FIRST_TURN = Figure(name="first_turn_ttft_s", unit="s")
+_LAST_TURN = Figure(name="last_turn_ttft_s", unit="s", least_gain=10)
 _COMPUTED = Figure(name="computed_ttft_s", unit="s")
 _AGAIN = Figure(name="asked_again_ttft_s", unit="s")
 _KNOWN = Figure(name="after_restart_ttft_s", unit="s")
@@ -351,6 +374,13 @@ SCENARIOS = (
         run=_mixed,
         figures=[_reach(TTFT_P95, 1.0), _reach(GAP_P99, 4.0), _reach(TOKENS_PER_S, 0.98)],
         needs_real_prompts=True,
+    ),
+    Scenario(
+        name="turns",
+        title="A chat of 20 turns",
+        run=_turns,
+        figures=[_LAST_TURN, _FIRST_TURN],
+        is_one_load=False,
     ),
     Scenario(
         name="restart",

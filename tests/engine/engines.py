@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.drafting.drafter import Drafting
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.outputs import Sampled
+from appliance.engine.batch import Batch
+from appliance.engine.outputs import Broken, Sampled
 from appliance.engine.requests import EngineRequest
+from appliance.errors import CacheFull
 from tests.engine.engines import ENDLESS, MANY_BYTES, make_engine
 from tests.engine.fake_runner import FakeRunner
 from tests.engine.growing_answers import alone, ask, run
@@ -198,3 +201,43 @@ def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_
             assert tokens[request_id] == answer
         else:
             assert tokens[request_id] == answer[: len(tokens[request_id])]
+
+
+@pytest.mark.parametrize(("most", "num_refused"), [(1, 3 + 2 + 1), (2, 2)])
+def test_the_runner_says_what_room_there_is(most: int, num_refused: int) -> None:
+    """Whatever was counted: sliding windows and states take room of their own. All are
+    tried again when one has ended, and not before.
+    """
+    runner = FullRunner(most)
+    engine = make_engine(runner, max_host_bytes=MANY_BYTES)
+    requests = [ask(request_id, 20, 8) for request_id in range(4)]
+    for request in requests:
+        engine.submit(request)
+    tokens, _, most_preempted = run(engine)
+    assert tokens == {r.request_id: alone(r) for r in requests}
+    assert most_preempted > 0
+    assert runner.num_refused == num_refused
+
+
+def test_a_lone_sequence_without_room_ends_with_an_error() -> None:
+    engine = make_engine(FullRunner(0))
+    engine.submit(ask(1, 20, 8))
+    [broken] = engine.step()
+    assert isinstance(broken, Broken)
+    assert isinstance(broken.error, CacheFull)
+    assert not engine.has_work
+
+
+class FullRunner(FakeRunner):
+    """Computes rows of so many sequences together."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.num_refused = 0
+
+    def decode(self, batch: Batch) -> None:
+        if len({row.slot for row in batch.rows}) > self._most:
+            self.num_refused += 1
+            raise CacheFull("as the test wished")
+        super().decode(batch)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import AttentionCost, StepCost, StepShape
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits

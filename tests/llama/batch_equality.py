@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.outputs import Sampled

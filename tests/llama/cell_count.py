@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.requests import EngineRequest

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import AttentionCost
 from appliance.engine.drafting.drafter import DraftRequest
 from appliance.engine.engine import Engine

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.drafting.drafter import Drafting, DraftRoom, DraftUse
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
@@ -33,8 +33,8 @@ from appliance.engine.requests import EngineRequest
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
-from appliance.llama.noise import Noise
 from appliance.llama.runner import LlamaRunner
+from appliance.llama.sampling.noise import Noise
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 

@@ -25,10 +25,10 @@ import numpy as np
 
 from appliance.engine.batch import Batch
 from appliance.llama.context import Context, ContextConfig
-from appliance.llama.logits import Row
 from appliance.llama.model import Model
-from appliance.llama.sampler import SamplerChain
-from appliance.llama.sampling import Draw, Sampling
+from appliance.llama.sampling.choosing import Draw, Sampling
+from appliance.llama.sampling.logits import Row
+from appliance.llama.sampling.sampler import SamplerChain
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 from tests.llama.sampling_equality import PROMPT, chosen

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.outputs import Sampled
@@ -30,9 +30,9 @@ from appliance.engine.runner import Logprobs, ScoreRequest
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
-from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.llama.sampling.logits import log_softmax
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.llama.model import Model
-from appliance.llama.sampler import Candidates, SamplerChain
+from appliance.llama.sampling.sampler import Candidates, SamplerChain
 from appliance.protocol.sampling import SamplingParams
 
 WITHOUT_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}

@@ -26,11 +26,11 @@ from appliance.engine.batch import Batch
 from appliance.engine.runner import ChosenToken
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
-from appliance.llama.logits import Row
 from appliance.llama.model import Model
-from appliance.llama.noise import Noise
-from appliance.llama.sampler import SamplerChain
-from appliance.llama.sampling import Draw, Sampling
+from appliance.llama.sampling.choosing import Draw, Sampling
+from appliance.llama.sampling.logits import Row
+from appliance.llama.sampling.noise import Noise
+from appliance.llama.sampling.sampler import SamplerChain
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from appliance.errors import DecodeFailed
-from appliance.llama.logits import Row, check_row, logprobs, most_likely_token, most_likely_tokens
+from appliance.llama.sampling.logits import (
+    Row,
+    check_row,
+    logprobs,
+    most_likely_token,
+    most_likely_tokens,
+)
 
 SIZES = (1, 5, 1024, 2048, 4096, 5000, 32_003, 128_256)
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from appliance.llama.checks import find_kernels
+from bench.memory_kinds import write_recurrent
 from convert.pipeline import Job, convert
 from tests.conftest import Embedded
 from tests.convert.checkpoints import golden_checkpoint
-from tests.llama.recurrent_gguf import write_recurrent
 
 KERNELS = ("ggml",) if isinstance(find_kernels(), str) else ("ggml", "own")
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from appliance.llama.noise import Noise
+from appliance.llama.sampling.noise import Noise
 
 NUM_TOKENS = 200_000
 TOKENS = np.arange(NUM_TOKENS, dtype=np.int32)

@@ -5,26 +5,22 @@ Knows no schedule and no step.
 Running sequences have the ids 0 to slots - 1, as in the batch. A finished one's cells
 stay as a kept prefix under an id beyond; a new sequence takes over the longest known
 prefix of its prompt by sharing cells, kept or of a running one. A preempted one's cells
-are in host memory, as far as it did not share them, until it goes on.
+are in host memory, as far as it did not share them, until it goes on. Where sequences
+cannot share cells, `Checkpoints` are all that is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 
-from appliance.engine.cache.host_prefixes import (
-    HostPrefixes,
-    SavedPrefix,
-    SavedSpan,
-)
+from appliance.engine.cache.checkpoints import Checkpoints
+from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, SavedSpan
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cache.kept_prefixes import (
     MIN_FILE_TOKENS,
     MIN_KEPT_TOKENS,
-    KeptPrefix,
     KeptPrefixes,
-    first_saved,
 )
 from appliance.engine.cache.moved_cells import MovedCells, hide
 from appliance.engine.cache.prefix_tree import NO_MATCH, Match, PrefixTree
@@ -34,18 +30,6 @@ from appliance.engine.runner import Runner
 
 # llama.cpp scans cells in blocks of so many: one idle cell may cost a whole block
 _SCANNED_TOGETHER = 256
-
-
-@dataclass(frozen=True)
-class KeepPolicy:
-    """How many cells may stay in use for prefixes that no running sequence has."""
-
-    max_cells: int
-    ttl_s: float  # for which an unused prefix stays
-    max_host_bytes: int = 0  # of host memory, for what has to go from the cache
-    # Fewer cells stay beside running sequences where looking past so many would slow
-    # one of them by more than this share.
-    max_slowdown: float | None = None
 
 
 class Cells:
@@ -64,6 +48,9 @@ class Cells:
         self._clock = clock
         self._tree = PrefixTree()
         self._host = HostPrefixes(policy.max_host_bytes)
+        self._checkpoints: Checkpoints | None = None
+        if capabilities.keeps_states and policy.max_host_bytes > 0:
+            self._host = self._checkpoints = Checkpoints(runner, policy.max_host_bytes, clock)
         self._kept = KeptPrefixes(
             runner, tree=self._tree, host=self._host, cost=cost, clock=clock, forget=self._forget
         )
@@ -71,8 +58,6 @@ class Cells:
         self.left = SlotPrefixes(capabilities.num_slots, self._kept, self._host)
         self._running: set[int] = set()
         self._private: set[int] = set()  # those of them that share with nobody
-        # What running sequences took over, by slot; it may be kept no longer.
-        self._taken_over: dict[int, list[KeptPrefix]] = {}
         self._preempted: dict[int, SavedPrefix] = {}
         self._num_peak = 0
         self.num_cells = capabilities.num_cells
@@ -118,7 +103,7 @@ class Cells:
         can be restored.
         """
         num_resident = self.num_resident(prompt)
-        spans = self._host.spans(prompt, num_resident, MIN_KEPT_TOKENS) if self._can_share else []
+        spans = self._spans(prompt, num_resident)
         return spans[-1].last if spans else num_resident
 
     def num_taken(self, prompt: Seq[int]) -> int:
@@ -152,9 +137,7 @@ class Cells:
             self._take_over(slot, match.source_id, match.num_tokens, is_resumed=is_resumed)
         # before it gets cells of its own: then these lie low, and fewer are scanned
         self._shrink_kept()
-        if not self._can_share:
-            return 0
-        spans = self._host.spans(prompt, match.num_tokens, MIN_KEPT_TOKENS)
+        spans = self._spans(prompt, match.num_tokens)
         return self._restore(slot, prompt, spans, match.num_tokens, int(not is_resumed))
 
     def start_alone(self, slot: int, prompt: Seq[int], block_rows: int, *, is_private: bool) -> int:
@@ -174,9 +157,11 @@ class Cells:
         while self._kept.evict():
             pass
         self._num_peak = self.num_used
-        return self._restore(
-            slot, prompt, self._host.exact_spans(prompt, num_known, most, block_rows), num_known
-        )
+        if self._checkpoints is not None:
+            spans = self._checkpoints.spans_of(prompt, is_exact=True)
+        else:
+            spans = self._host.exact_spans(prompt, num_known, most, block_rows)
+        return self._restore(slot, prompt, spans, num_known)
 
     def move(
         self, slot: int, prompt: list[int], num_known: int, min_tokens: int
@@ -197,6 +182,28 @@ class Cells:
                 self.grow(slot, prompt[num_known : num_known + found.run.num_tokens])
                 return found.run.num_tokens, None
         return 0, None
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether sequences go on from where others were saved, instead of sharing cells."""
+        return self._checkpoints is not None
+
+    @property
+    def can_share(self) -> bool:
+        """Whether one sequence can go on from what another one has computed."""
+        return self._can_share or self.has_checkpoints
+
+    def places(self, prompt: list[int], num_known: int) -> list[int]:
+        """After how many tokens of a prompt `checkpoint` is worth it."""
+        return [] if self._checkpoints is None else self._checkpoints.places(prompt, num_known)
+
+    def checkpoint(self, slot: int, tokens: list[int], *, is_branch: bool, is_exact: bool) -> None:
+        """A running sequence has computed just these tokens, and others are expected to
+        go on from there: several, if it is a branch.
+        """
+        if self._checkpoints is not None:
+            num_exact = len(tokens) if is_exact else 0
+            self._checkpoints.take(slot, tokens, is_branch=is_branch, num_exact=num_exact)
 
     def num_plain(self, slot: int) -> int:
         """How many of a sequence's first cells others may share, at most: all before the
@@ -230,13 +237,15 @@ class Cells:
         num_tokens = self._tree.num_tokens(slot)
         tokens = self._moved.hidden(slot, tokens[:num_tokens])
         self.left.note(slot, tokens)
+        if self._checkpoints is not None:
+            self._checkpoints.take(slot, tokens, num_uses=int(is_wanted))
         known = (
             self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens
             if self._can_share
             else num_tokens
         )
         if num_tokens >= max(MIN_KEPT_TOKENS, known + 1) and self._kept.make_id_free():
-            num_uses = max(int(is_wanted), self._num_uses_gone(slot))
+            num_uses = max(int(is_wanted), self._kept.num_uses_gone(slot))
             self._kept.keep(slot, tokens, num_uses, num_exact)
         self.drop(slot)
 
@@ -252,21 +261,14 @@ class Cells:
         `start` with the same tokens goes on from them. What could not be saved is
         computed again then, and so are moved ones and those behind them.
         """
-        num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
-        is_worth_it = num_unshared >= MIN_KEPT_TOKENS and slot not in self._moved
-        if is_worth_it and self._can_share and self._kept.saves:
-            first = first_saved(num_tokens - num_unshared)
-            data = self._runner.save_cells(slot, first, self._host.room_bytes)
-            if data is not None:
-                saved = SavedPrefix(
-                    tokens=list(tokens[:num_tokens]),
-                    first=first,
-                    data=data,
-                    last_used_s=self._clock(),
-                    is_needed=True,
-                )
-                if self._host.add(saved):
-                    self._preempted[slot] = saved
+        known = list(tokens[: self._tree.num_tokens(slot)])
+        saved = None
+        if self._checkpoints is not None:
+            saved = self._checkpoints.take(slot, known, is_needed=True)
+        elif self._can_share and slot not in self._moved:
+            saved = self._kept.save_running(slot, known)
+        if saved is not None:
+            self._preempted[slot] = saved
         self._release(slot)
 
     def forget_preempted(self, slot: int) -> None:
@@ -316,6 +318,13 @@ class Cells:
     def _can_share(self) -> bool:
         return self._kept.has_ids
 
+    def _spans(self, prompt: Seq[int], num_resident: int) -> list[SavedSpan]:
+        """What continues the first tokens of a prompt from host memory."""
+        if self._checkpoints is not None:
+            return self._checkpoints.spans_of(prompt)
+        shares = self._can_share
+        return self._host.spans(prompt, num_resident, MIN_KEPT_TOKENS) if shares else []
+
     def _match(self, prompt: Seq[int]) -> Match:
         """The prompt's last token is always computed, for its logits are wanted."""
         return self._tree.match(prompt, len(prompt) - 1) if self._can_share else NO_MATCH
@@ -331,8 +340,7 @@ class Cells:
         self._runner.copy_cells(source_id, slot, num_tokens)
         self._tree.share(source_id, slot, num_tokens)
         sequence_ids = (source_id, *self._tree.inner_ids(slot))
-        used = self._kept.use(sequence_ids, num_tokens, is_resumed=is_resumed)
-        self._taken_over.setdefault(slot, []).extend(used)
+        self._kept.use(slot, sequence_ids, num_tokens, is_resumed=is_resumed)
 
     def _restore(
         self,
@@ -354,21 +362,14 @@ class Cells:
             if not self.make_room(span.saved.num_cells):
                 break
             if not self._runner.load_cells(slot, span.saved.data, span.first, span.last):
-                self._host.remove(span.saved)  # it will not be accepted the next time either
+                if self._checkpoints is None:  # else there may be room for it the next time
+                    self._host.remove(span.saved)
                 break
+            if self._checkpoints is not None:
+                self._checkpoints.went_on(slot, span.saved)
             self.grow(slot, prompt[span.first : span.last])
             known = span.last
         return known
-
-    def _num_uses_gone(self, slot: int) -> int:
-        """How often what it took over had been used, if that is no longer kept for
-        itself: else it would be forgotten.
-
-        What is still kept counts its uses itself: they were of its tokens, not of all
-        that came after them here.
-        """
-        gone = (kept for kept in self._taken_over.get(slot, ()) if kept not in self._kept)
-        return max((kept.num_uses for kept in gone), default=0)
 
     def _shrink_kept(self) -> None:
         most = self._policy.max_cells
@@ -384,7 +385,9 @@ class Cells:
         self._running.discard(slot)
         self._private.discard(slot)
         self._moved.forget(slot)
-        self._taken_over.pop(slot, None)
+        if self._checkpoints is not None:
+            self._checkpoints.left(slot)
+        self._kept.left(slot)
         self._forget(slot)
 
     def _forget(self, sequence_id: int) -> None:

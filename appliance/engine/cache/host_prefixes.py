@@ -24,6 +24,7 @@ class SavedPrefix:
     num_exact: int = 0  # of the tokens, the first ones, computed as they always are
     on_disk: bool = False
     is_needed: bool = False  # a preempted sequence will go on from it, so it stays
+    is_branch: bool = False  # others went on from it in other ways: see `Checkpoints`
 
     @property
     def num_cells(self) -> int:

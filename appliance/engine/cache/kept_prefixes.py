@@ -63,9 +63,8 @@ class KeptPrefixes:
         self._forget = forget
         self._free_ids = list(range(capabilities.first_kept_id, capabilities.num_sequence_ids))
         self._kept: dict[int, KeptPrefix] = {}
-
-    def __contains__(self, kept: KeptPrefix) -> bool:
-        return kept in self._kept.values()
+        # What running sequences took over, by slot; it may be kept no longer.
+        self._taken_over: dict[int, list[KeptPrefix]] = {}
 
     @property
     def has_ids(self) -> bool:
@@ -80,22 +79,36 @@ class KeptPrefixes:
         return self._host.max_bytes > 0
 
     def use(
-        self, sequence_ids: Iterable[int], num_tokens: int, *, is_resumed: bool
-    ) -> list[KeptPrefix]:
-        """A prompt took over its first `num_tokens` tokens from these ids; returns the
-        kept prefixes among them that this is a use of.
+        self, slot: int, sequence_ids: Iterable[int], num_tokens: int, *, is_resumed: bool
+    ) -> None:
+        """A slot's sequence took over its first `num_tokens` tokens from these ids: a use
+        of the kept prefixes among them.
 
         It is none of a long prefix that a few tokens of it, such as a template's first
         ones, begin another prompt too.
         """
-        used = []
+        used = self._taken_over.setdefault(slot, [])
         for sequence_id in sequence_ids:
             kept = self._kept.get(sequence_id)
             if kept is not None and num_tokens >= min(len(kept.tokens) // 2, MIN_FILE_TOKENS):
                 kept.last_used_s = self._clock()
                 kept.num_uses += not is_resumed
                 used.append(kept)
-        return used
+
+    def num_uses_gone(self, slot: int) -> int:
+        """How often what a running sequence took over had been used, if that is no longer
+        kept for itself: else it would be forgotten.
+
+        What is still kept counts its uses itself: they were of its tokens, not of all
+        that came after them here.
+        """
+        kept = self._kept.values()
+        gone = (each for each in self._taken_over.get(slot, ()) if each not in kept)
+        return max((each.num_uses for each in gone), default=0)
+
+    def left(self, slot: int) -> None:
+        """The slot's sequence is over, or gave its cells away."""
+        self._taken_over.pop(slot, None)
 
     def last_used(self) -> list[tuple[int, KeptPrefix]]:
         """All with their ids, the last used one first."""
@@ -145,6 +158,22 @@ class KeptPrefixes:
         self._save(kept_id, self._kept[kept_id])
         self._give_up(kept_id)
         return True
+
+    def save_running(self, slot: int, tokens: list[int]) -> SavedPrefix | None:
+        """Saves the cells that a running sequence of these tokens shares with nobody, as
+        what it will go on from; None if that is not worth it, or there is no room.
+        """
+        num_unshared = self._tree.num_unshared_tokens(slot)
+        if num_unshared < MIN_KEPT_TOKENS or not self.saves:
+            return None
+        first = first_saved(len(tokens) - num_unshared)
+        data = self._runner.save_cells(slot, first, self._host.room_bytes)
+        if data is None:
+            return None
+        saved = SavedPrefix(
+            tokens=tokens, first=first, data=data, last_used_s=self._clock(), is_needed=True
+        )
+        return saved if self._host.add(saved) else None
 
     def expire(self, oldest_s: float) -> None:
         """Gives up what was last used before `oldest_s`."""

@@ -58,7 +58,7 @@ _MOST_BODY_BYTES = 16 * _MIB
 _CANDIDATE_BYTES = 12
 # GGUF's keys of those that are used
 _TEMPLATES = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
-_MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
+_MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling/choosing.py
 # per row of a step: token, position, KV index, output index, and what alignment adds
 _POSITION_BYTES = 32
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell

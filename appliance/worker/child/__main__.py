@@ -42,6 +42,10 @@ from appliance.worker.child.loading import TextModel, load_embedding_model, load
 from appliance.worker.child.loop import WorkerLoop
 from appliance.worker.child.outputs.text_outputs import TextOutputs
 from appliance.worker.child.thread_limits import note_on_address_space, why_no_thread
+from appliance.worker.child.tokenizing.checkpoint_places import (
+    CheckpointPlaces,
+    text_before_answers,
+)
 from appliance.worker.child.tokenizing.embedding_inputs import EmbeddingInputs
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.child.tokenizing.output_formats import OutputFormats
@@ -113,7 +117,9 @@ def _join_generating(
         channel=channel,
         computing=generating,
         preparing=TextRequests(
-            prompts, OutputFormats(model, LazyGrammars(model), prompts.end_of_turn)
+            prompts,
+            OutputFormats(model, LazyGrammars(model), prompts.end_of_turn),
+            _checkpoint_places(model, prompts),
         ),
         prompts=prompts,
         prepare_thread=use_all_cpus,
@@ -126,12 +132,23 @@ def _join_generating(
         has_chat_template=prompts.chats.has_template,
         tool_use=prompts.chats.tool_use.value,
         speculation=translation.speculation(
-            config, can_roll_back=model.can_roll_back, has_draft=loaded.draft is not None
+            config, can_roll_back=model.memory.can_roll_back, has_draft=loaded.draft is not None
         ),
         fingerprint=translation.answer_fingerprint(config, prompts.chats.all_sources),
         clock_formats=clock_formats(prompts.chats.all_sources),
     )
     return loop, info
+
+
+def _checkpoint_places(model: Model, prompts: Prompts) -> CheckpointPlaces | None:
+    """None where sequences share cells wherever their prompts part."""
+    if model.memory.shares_prefixes:
+        return None
+    usual = prompts.chats.usual
+    return CheckpointPlaces(
+        "" if usual is None else text_before_answers(usual.template),
+        partial(model.tokenize, parse_special=True),
+    )
 
 
 def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:

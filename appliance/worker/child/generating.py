@@ -163,6 +163,7 @@ def _engine_request(prepared: Prepared, exactness: Exactness) -> EngineRequest:
         reports_progress=request.reports_progress,
         is_repeatable=exactness.is_repeatable(request),
         min_moved_tokens=exactness.min_moved_tokens(request),
+        places=prepared.places,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.embedding import EmbeddingQueue, Encoder
 from appliance.engine.limits import Limits

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.cost import AttentionCost, StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal

@@ -6,13 +6,16 @@ Knows no engine and no thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from appliance.errors import ApplianceError, BadRequest
 from appliance.protocol.requests import GenerateRequest
 from appliance.text.chat_template import TemplateTooSlow
+from appliance.text.chats.model_chat import RenderedChat
+from appliance.worker.child.tokenizing.checkpoint_places import CheckpointPlaces
 from appliance.worker.child.tokenizing.output_formats import (
     PLAIN_TEXT,
     OutputFormat,
@@ -30,15 +33,20 @@ class Prepared:
     request: GenerateRequest
     tokens: list[int]
     output_format: OutputFormat = PLAIN_TEXT
+    places: Mapping[int, bool] = field(default_factory=dict)  # as in `EngineRequest`
     error: ApplianceError | None = None
 
 
 class TextRequests:
     """Implements `appliance.worker.child.tokenizing.lanes.Preparing`."""
 
-    def __init__(self, prompts: Prompts, formats: OutputFormats) -> None:
+    def __init__(
+        self, prompts: Prompts, formats: OutputFormats, places: CheckpointPlaces | None = None
+    ) -> None:
+        """Without `places`, no prompt has any."""
         self._prompts = prompts
         self._formats = formats
+        self._places = places
 
     def prepare(self, message: Submit | Embed, *, template_cpu_s: float) -> Prepared:
         """Raises `BadRequest` for an `Embed`, and `TemplateTooSlow`."""
@@ -55,13 +63,25 @@ class TextRequests:
             tokens = self._prompts.tokens(request.prompt, rendered)
             request = self._with_biased_tokens(request)
             output_format = self._formats.prepare(request, rendered)
+            places = self._places_of(request, rendered, tokens)
         except TemplateTooSlow:
             raise
         except ApplianceError as error:
             return Prepared(request_id=request_id, request=request, tokens=[], error=error)
         return Prepared(
-            request_id=request_id, request=request, tokens=tokens, output_format=output_format
+            request_id=request_id,
+            request=request,
+            tokens=tokens,
+            output_format=output_format,
+            places=places,
         )
+
+    def _places_of(
+        self, request: GenerateRequest, rendered: RenderedChat | None, tokens: list[int]
+    ) -> dict[int, bool]:
+        if self._places is None or rendered is None:
+            return {}
+        return self._places.of(request.prompt, rendered.text, tokens)
 
     def _with_biased_tokens(self, request: GenerateRequest) -> GenerateRequest:
         """Texts in biases stand for all their tokens, as in llama.cpp."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.engine.batch import Batch
-from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.constraint import Constraint
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
-from appliance.llama.logits import (
+from appliance.llama.model import Model
+from appliance.llama.sampling.logits import (
     MOST_FILTERED,
     Ids,
     Row,
@@ -25,9 +26,8 @@ from appliance.llama.logits import (
     most_likely_token,
     most_likely_tokens,
 )
-from appliance.llama.model import Model
-from appliance.llama.noise import Noise
-from appliance.llama.sampler_links import Links, active, repeats, seed_of
+from appliance.llama.sampling.noise import Noise
+from appliance.llama.sampling.sampler_links import Links, active, repeats, seed_of
 from appliance.protocol.sampling import SamplingParams
 
 _MASKED = float("-inf")

@@ -13,8 +13,8 @@ from itertools import zip_longest
 from appliance.engine.runner import ChosenToken
 from appliance.errors import DecodeFailed
 from appliance.llama import use_all_cpus
-from appliance.llama.logits import Row, logprobs
-from appliance.llama.sampler import Candidates, SamplerChain
+from appliance.llama.sampling.logits import Row, logprobs
+from appliance.llama.sampling.sampler import Candidates, SamplerChain
 
 # Logits that llama.cpp's samplers have to see one by one: from so many on, a second
 # thread saves more than waking it costs.

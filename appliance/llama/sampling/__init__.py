@@ -1,0 +1,1 @@
+"""How the next token is chosen from logits, with llama.cpp's samplers."""

@@ -1,0 +1,70 @@
+"""Chats on each kind of memory whose sequences share no cells, in child processes: each
+turn computes only its new tokens, and says what it would say with nothing kept.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.llama.checks import find_kernels
+from bench.memory_kinds import KINDS, TINY
+from convert.pipeline import Job, convert
+from tests.conftest import Embedded
+from tests.convert.checkpoints import golden_checkpoint
+
+KERNELS = ["ggml"] if isinstance(find_kernels(), str) else ["ggml", "own"]
+NEAR_TIE = 2e-2  # between two tokens' log-probabilities: what rounding may turn
+
+
+def report(model: Path, kv_type: str, kernels: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.llama.state_equality", str(model), kv_type]
+    command += ["kernels"] if kernels == "own" else []
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
+
+
+def check(found: dict[str, Any]) -> None:
+    # 30 new tokens, and the answer's last one, which was sampled and not computed
+    later = [31, 31, 31, 31]
+    assert found["computed"] == [[120 + 30, *later], [30, *later], [30, *later]]
+    assert max(found["gaps"], default=0.0) < NEAR_TIE
+    restarted, preempted = found["restarted"], found["preempted"]
+    assert restarted["computed"] == restarted["new"] == 30
+    assert max(restarted["gaps"], default=0.0) < NEAR_TIE
+    assert preempted["times"] > 0
+    assert preempted["rows"] == 3 * (50 + 59), "nothing is computed a second time"
+    assert max(preempted["gaps"], default=0.0) < NEAR_TIE
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_turn_computes_only_what_is_new(
+    kind: str, kernels: str, embedded: Embedded, tmp_path: Path
+) -> None:
+    check(
+        report(KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", TINY), "f16", kernels)
+    )
+
+
+@pytest.mark.parametrize("kv_type", ["q8_0", "q8_0/q4_0"])
+@pytest.mark.parametrize("kind", ["delta-net", "convolution-and-window"])
+def test_so_it_does_with_quantized_cells(
+    kind: str, kv_type: str, embedded: Embedded, tmp_path: Path
+) -> None:
+    model = KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", TINY)
+    check(report(model, kv_type, KERNELS[-1]))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_and_with_a_sliding_window_alone(kernels: str, tmp_path: Path) -> None:
+    source = golden_checkpoint("gemma3", tmp_path / "gemma3")
+    job = Job(source=source, directory=tmp_path, name="model", types=("F32",), num_threads=1)
+    check(report(convert(job)[0].path, "f16", kernels))
