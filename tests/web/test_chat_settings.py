@@ -140,3 +140,27 @@ async def test_an_error_is_told_in_the_answers_place(visits: Visits, serve_page:
     await chat.finished()
     await expect(chat.answer).to_have_text("It")
     await expect(chat.answers.last.locator(".status")).to_have_text("The worker is gone.")
+
+
+async def test_a_file_that_is_not_utf8_is_refused(visits: Visits, serve_page: Serve) -> None:
+    chat = await ChatPage.open(visits, serve_page, Counting())
+    files = chat.page.locator(".composer input[type=file]")
+    await files.set_input_files(
+        {"name": "old.txt", "mimeType": "text/plain", "buffer": "Grüße".encode("latin-1")}
+    )
+    await expect(chat.page.get_by_role("alert")).to_have_text(
+        ["old.txt is no text, or not in UTF-8."]
+    )
+    await expect(chat.page.locator(".chip")).to_have_count(0)
+
+
+async def test_what_is_typed_outlives_a_reload(visits: Visits, serve_page: Serve) -> None:
+    chat = await ChatPage.open(visits, serve_page, Counting())
+    await chat.text.fill("half a thought")
+    await chat.page.reload()
+    await expect(chat.text).to_have_value("half a thought")
+    await chat.text.press("Enter")
+    await expect(chat.answer).to_have_text("answer 1")
+    await chat.page.reload()
+    await expect(chat.answer).to_have_text("answer 1")
+    await expect(chat.text).to_have_value("")

@@ -8,6 +8,7 @@ import { sizeOf } from "./message.js";
 const LONG_CHARS = 2_000;
 const LONG_LINES = 30;
 const LARGEST_FILE_BYTES = 4 << 20;
+const STORED_DRAFT = "appliance.draft"; // of this tab, over a reload
 
 /** `onSend({content, attachments})`, `onStop()`, `onEditLast()`; `below` is shown beneath the text. */
 export class Composer {
@@ -23,7 +24,8 @@ export class Composer {
       placeholder: "Write a message",
       "aria-label": "Message",
       onkeydown: (event) => this.#onKey(event),
-      oninput: () => this.#resize(),
+      value: sessionStorage.getItem(STORED_DRAFT) ?? "",
+      oninput: () => this.#onInput(),
       onpaste: (event) => this.#onPaste(event),
     });
     this.chips = h("div", { class: "chips", hidden: true });
@@ -85,11 +87,18 @@ export class Composer {
     if (this.isRunning || (!content && !this.attachments.length)) return;
     const { attachments } = this;
     this.text.value = "";
+    sessionStorage.removeItem(STORED_DRAFT);
     this.attachments = [];
     this.#say("");
     this.#showChips();
     this.#resize();
     this.onSend({ content, attachments });
+  }
+
+  #onInput() {
+    if (this.text.value) sessionStorage.setItem(STORED_DRAFT, this.text.value);
+    else sessionStorage.removeItem(STORED_DRAFT);
+    this.#resize();
   }
 
   #onPaste(event) {
@@ -115,8 +124,8 @@ export class Composer {
         this.#say(`${file.name} is larger than 4 MiB.`);
         continue;
       }
-      const text = await file.text();
-      if (text.includes("\0")) this.#say(`${file.name} is no text.`);
+      const text = utf8(await file.arrayBuffer());
+      if (text === null || text.includes("\0")) this.#say(`${file.name} is no text, or not in UTF-8.`);
       else this.#attach(file.name, text.replaceAll("\r\n", "\n"));
     }
     this.files.value = "";
@@ -155,5 +164,14 @@ export class Composer {
   #resize() {
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, innerHeight * 0.4)}px`;
+  }
+}
+
+/* Null where it is none: letters that are replaced would be asked about unseen. */
+function utf8(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return null;
   }
 }
