@@ -93,7 +93,7 @@ async def test_keys(visits: Visits, serve_page: Serve, look: str, tmp_path: Path
     await page.get_by_role("button", name="Make the key").click()
     await expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
     assert await faults_of(page) == []
-    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Done", exact=True).click()
     await page.get_by_role("button", name="Revoke carol").click()
     await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     await expect(page.get_by_text("revoked", exact=True)).to_be_visible()

@@ -73,7 +73,7 @@ async def test_what_is_wrong_is_said_in_the_dialog(
         ("alice", "There is a key 'alice' already"),
         ("a b", "1 to 64 letters"),
         ("..", "begin with a letter or digit"),
-        ("n" * 65, "1 to 64 letters"),
+        ("n" * 65, "at most 64 characters"),
     ):
         await name.fill(value)
         await make.click()
