@@ -50,12 +50,16 @@ def test_this_machine_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "llama_cpp" not in sys.modules
 
 
-def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("spread", "is_kept"), [(1.1, True), (3.5, False)])
+def test_what_was_measured_in_quiet_is_not_measured_again(
+    spread: float, is_kept: bool, tmp_path: Path
+) -> None:
     device = measure_device()
     machine = BandwidthKey(device.cpu_name or "", device.ram_total_bytes, device.threads)
-    BandwidthMemory(tmp_path).remember(machine, replace(MEASURED, copy_bytes_per_s=1e15))
+    slow = replace(MEASURED, copy_bytes_per_s=1.0, spread=spread)
+    BandwidthMemory(tmp_path).remember(machine, slow)
 
-    assert with_bandwidth(device, tmp_path).bandwidth == replace(MEASURED, copy_bytes_per_s=1e15)
+    assert (with_bandwidth(device, tmp_path).bandwidth == slow) == is_kept
 
 
 def test_a_container_as_a_table(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from appliance.cli.catalog.auto import with_auto
 from appliance.cli.chat.own_server import own_server
 from appliance.cli.running.commands import REACHED_BY
 from appliance.cli.running.logs import OWN_LOG_NAME
@@ -69,6 +70,10 @@ def _started(
             "'appliance serve'."
         )
     console = Console(stderr=True, highlight=False)
+    chosen = with_auto(settings, lambda line: print(line, file=sys.stderr))
+    if chosen is not settings:
+        [model] = chosen.model
+        given = {**given, "model": model}
     words = f"Starting a server for {Path(model).name}" if model else "Starting a server"
     log = settings.state_dir / OWN_LOG_NAME
     with contextlib.ExitStack() as stack:

@@ -278,12 +278,16 @@ def test_serve_ends_as_the_pull_does(
     assert why.startswith(f"error: {message}")
 
 
-def test_serve_auto_says_what_it_takes_and_ends_without_a_network(run: Run) -> None:
+@pytest.mark.parametrize("words", [("serve", "auto"), ("run", "auto", "Hello")])
+def test_auto_says_what_it_takes_and_ends_without_a_network(
+    words: tuple[str, ...], run: Run
+) -> None:
     flags = ("--port", str(free_port()), "--ram", "1200MiB")
-    done = run("serve", "auto", *flags, HF_HUB_OFFLINE="1")
+    done = run(*words, *flags, HF_HUB_OFFLINE="1")
 
     assert done.returncode == 1
     assert "is the best chat model that fits: " in done.stderr
+    assert "will be downloaded from " in done.stderr
     assert "HF_HUB_OFFLINE is set" in done.stderr.splitlines()[-1]
 
 
