@@ -22,7 +22,7 @@ Dir::Etc::sourceparts "/dev/null";
 END
 export APT_CONFIG=$scratch/apt.conf
 apt-get -qq update
-apt-get -qq --yes --download-only --no-install-recommends install python3.11 libgcc-s1
+apt-get -qq --yes --download-only --no-install-recommends install python3.11 libstdc++6
 for deb in "$scratch"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$scratch/root"; done
 mkdir -p build
 rm -rf build/aarch64-python

@@ -24,7 +24,7 @@ from tests.release.unpacked import released_wheels, unpack_wheels
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    wheels = released_wheels(platform.machine())
+    wheels = released_wheels(platform.machine(), "llama_cpp_python")
     folder = tmp_path_factory.mktemp("llama_cpp")
     unpack_wheels(wheels, ("llama_cpp_python",), folder)
     return folder

@@ -10,10 +10,12 @@ import pytest
 from release.target import CHECKOUT
 
 
-def released_wheels(machine: str) -> Path:
-    """The folder of a release's wheels; skips where none was made."""
+def released_wheels(machine: str, *names: str) -> Path:
+    """The folder of a release's wheels, with those of these packages; skips where it was
+    not made.
+    """
     found = sorted((CHECKOUT / "dist").glob(f"appliance-*-{machine}/wheels"))
-    if not found or not any(found[-1].glob("llama_cpp_python-*.whl")):
+    if not found or not all(any(found[-1].glob(f"{name}-*.whl")) for name in names):
         pytest.skip(f"there is no release: python -m release --machine {machine}")
     return found[-1]
 
