@@ -298,7 +298,6 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_threads = sizes.threads
     params.n_threads_batch = sizes.batch_threads
     params.kv_unified = True
-    params.swa_full = False  # a sliding window's cells take no more than it needs
     k_type, _, v_type = sizes.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
