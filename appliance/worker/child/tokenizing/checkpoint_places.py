@@ -6,9 +6,11 @@ Knows templates and tokens; what is saved there is the engine's.
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appliance.engine.cache.host_prefixes import num_common
 from appliance.errors import TemplateFailed
 from appliance.protocol.requests import ChatPrompt, GenerationPrompt
 from appliance.text.chat_template import QUICK_CPU_S, ChatTemplate
@@ -31,7 +33,8 @@ def text_before_answers(template: ChatTemplate) -> str:
         common = template.render([asked], cpu_s=QUICK_CPU_S).rpartition(_ASKED)[2]
         for messages in later:
             behind = template.render(messages, cpu_s=QUICK_CPU_S).partition(_ASKED)[2]
-            common = common[: _num_common(common, behind.partition(_ANSWER)[0])]
+            between = behind.partition(_ANSWER)[0]
+            common = os.path.commonprefix([common, between])  # noqa: RUF071 - texts
     except TemplateFailed:
         return ""
     return common
@@ -52,15 +55,15 @@ class CheckpointPlaces:
         if not isinstance(prompt, ChatPrompt):
             return {}
         places = {}
-        num_common = self._num_common(prompt.messages, text, tokens)
-        if num_common >= _MIN_COMMON_TOKENS:
-            places[num_common] = True
+        num_begun = self._num_begun(prompt.messages, text, tokens)
+        if num_begun >= _MIN_COMMON_TOKENS:
+            places[num_begun] = True
         num_asked = self._num_asked(text, tokens)
-        if num_asked > num_common:
+        if num_asked > num_begun:
             places[num_asked] = False
         return places
 
-    def _num_common(
+    def _num_begun(
         self, messages: Sequence[Mapping[str, Any]], text: str, tokens: Sequence[int]
     ) -> int:
         """Tokens in front of the first message that is no instruction."""
@@ -71,7 +74,8 @@ class CheckpointPlaces:
             return 0
         begin = self._tokenize(text[:at])
         with_bos = len(tokens) > 1 and begin[:1] != list(tokens[:1])
-        return _num_common([tokens[0], *begin] if with_bos else begin, tokens[:-1])
+        known = [tokens[0], *begin] if with_bos else begin
+        return num_common(known, tokens, len(tokens) - 1)
 
     def _num_asked(self, text: str, tokens: Sequence[int]) -> int:
         """Tokens up to where the answer's own text begins, and never the last one, which
@@ -82,9 +86,3 @@ class CheckpointPlaces:
         behind = self._tokenize(text[end:]) if text[end:] else []
         is_cut = bool(behind) and list(tokens[-len(behind) :]) != behind
         return min(len(tokens) - len(behind) - is_cut, len(tokens) - 1)
-
-
-def _num_common(one: Sequence[object], other: Sequence[object]) -> int:
-    """Length of the common beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
