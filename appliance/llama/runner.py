@@ -136,10 +136,9 @@ class LlamaRunner:
         """
         num_foreign = foreign_count()
         few, more = (self._decode_some(num_rows) for num_rows in _WARM_UP_ROWS)
-        if self.capabilities.keeps_states:
-            row_bytes = (more - few) // (_WARM_UP_ROWS[1] - _WARM_UP_ROWS[0])
-            num_seen = self._model.memory.num_window - _WARM_UP_ROWS[0]
-            self.capabilities = replace(self.capabilities, state_bytes=few + num_seen * row_bytes)
+        row_bytes = (more - few) // (_WARM_UP_ROWS[1] - _WARM_UP_ROWS[0])
+        num_seen = self._model.memory.num_window - _WARM_UP_ROWS[0]
+        self.capabilities = replace(self.capabilities, state_bytes=few + num_seen * row_bytes)
         if (
             num_foreign is not None
             and foreign_count() == num_foreign
@@ -152,14 +151,14 @@ class LlamaRunner:
             )
 
     def _decode_some(self, num_rows: int) -> int:
-        """Returns the bytes of what that makes of a sequence."""
+        """Returns the bytes of what that makes of a sequence, where such are saved whole."""
         num_rows = min(num_rows, self._context.max_rows)
         batch = Batch()
         for position in range(num_rows):
             batch.add(self._model.bos or 0, position, 0, wants_logits=position == num_rows - 1)
         self._context.decode(batch)
         check_row(self._context.logits_in_place([num_rows - 1])[0])
-        saved = self._context.save(0, 0)
+        saved = self._context.save(0, 0) if self.capabilities.keeps_states else None
         self._context.clear(0)
         return len(saved or b"")
 
