@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Unpacks Debian's Python for aarch64 into build/aarch64-python, where tests/release/test_aarch64.py runs it in emulation.
-# Installs nothing, and needs no root.
+# Installs nothing, and needs no root. Asks where this machine's own packages come from: Debian 12.
 
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
@@ -9,7 +9,6 @@ scratch=$(mktemp -d)
 trap 'rm -rf -- "$scratch"' EXIT
 mkdir -p "$scratch"/{lists/partial,cache/archives/partial,root}
 : >"$scratch/status"
-echo 'deb http://deb.debian.org/debian bookworm main' >"$scratch/sources.list"
 cat >"$scratch/apt.conf" <<END
 APT::Architecture "arm64";
 APT::Architectures { "arm64"; };
@@ -17,8 +16,6 @@ Debug::NoLocking "true";
 Dir::State::lists "$scratch/lists";
 Dir::State::status "$scratch/status";
 Dir::Cache "$scratch/cache";
-Dir::Etc::sourcelist "$scratch/sources.list";
-Dir::Etc::sourceparts "/dev/null";
 END
 export APT_CONFIG=$scratch/apt.conf
 apt-get -qq update
