@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from convert.commands import convert, evaluate, importance, plan
+from convert.commands import convert, evaluate, importance, lora, plan
 from convert.commands.dispatch import execute
 
-SUBCOMMANDS = {"plan": plan, "importance": importance, "evaluate": evaluate}
+SUBCOMMANDS = {"plan": plan, "importance": importance, "evaluate": evaluate, "lora": lora}
+_AS_OPTION = "--lora"  # as people look for it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     for the exit codes see `execute`.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == _AS_OPTION:
+        argv = ["lora", *argv[1:]]
     subcommand = SUBCOMMANDS.get(argv[0]) if argv else None
     if subcommand is not None:
         return execute(subcommand.build_parser(), subcommand.run, argv[1:])

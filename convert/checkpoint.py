@@ -38,7 +38,7 @@ class Checkpoint:
         if (directory / "adapter_config.json").exists():
             self.notes.append(
                 "The folder also holds an adapter (adapter_config.json), which transformers would "
-                "load too. It was left aside: merge it first if it belongs to the model."
+                "load too. It was left aside; --merge-lora adds it to the weights."
             )
         self._files: list[SafetensorsFile] = []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
-from convert.architectures.family import Hyperparameters, read_model
+from convert.architectures.family import Change, Hyperparameters, read_model
 from convert.checkpoint import Checkpoint
 from convert.gguf.header import Field, TensorSlot, encode_header, lay_out, padded
 from convert.heads.purpose import Purpose, find_purpose
@@ -65,7 +65,9 @@ class SourceModel:
         return max(items, key=lambda type_name: items[type_name])
 
 
-def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceModel:
+def read_source(
+    checkpoint: Checkpoint, directory: Path, name: str, change: Change | None = None
+) -> SourceModel:
     """Raises `BadInput` for whatever is wrong with the checkpoint's description, names
     or shapes.
     """
@@ -73,7 +75,7 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
     purpose = find_purpose(directory, family, checkpoint.config, card)
     if purpose.pooling is not None:
         family = without_head(family)
-    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
+    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors, change)
     shape = ModelShape(
         architecture=family.name,
         num_layers=hyper.num_layers,

@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from convert.adapters.merge import merged
+from convert.adapters.peft import PeftAdapter
+from convert.architectures.family import Change
 from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, NotEnoughDisk
@@ -40,6 +44,14 @@ from convert.tokenizer.vocab import Vocabulary
 from convert.writer import OutputFile, remove_stale, sync_directory
 
 
+@dataclass(frozen=True)
+class ScaledAdapter:
+    """The folder of an adapter, and what it is multiplied by."""
+
+    directory: Path
+    scale: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What to convert."""
@@ -50,6 +62,7 @@ class Job:
     types: tuple[str, ...]
     num_threads: int
     max_ram_bytes: int = DEFAULT_MAX_RAM_BYTES
+    adapter: ScaledAdapter | None = None  # that is merged into the weights
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,8 @@ class Conversion:
             for type_name in job.types:
                 find_mixture(type_name)
             checkpoint = self._stack.enter_context(Checkpoint(job.source))
-            self._source = read_source(checkpoint, job.source, job.name)
+            change = None if job.adapter is None else self._merging(job.adapter)
+            self._source = read_source(checkpoint, job.source, job.name, change)
             self._kernel = kernel or load_ggml_kernel()
             self._prepare_directory()
             self._stack = self._stack.pop_all()
@@ -119,6 +133,10 @@ class Conversion:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def _merging(self, scaled: ScaledAdapter) -> Change:
+        adapter = self._stack.enter_context(PeftAdapter(scaled.directory))
+        return partial(merged, adapter=adapter, scale=scaled.scale)
 
     @property
     def vocabulary(self) -> Vocabulary:

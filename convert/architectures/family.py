@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
+from typing import Protocol
 
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
@@ -101,8 +103,49 @@ class Family:
     spellings: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one of a checkpoint's tensors is in the GGUF."""
+
+    target: str  # the name there
+    rule: TensorRule
+    shape: tuple[int, ...]  # in the checkpoint
+    head_dim: int
+    expert: int = 0
+    num_experts: int = 0  # that are stacked there; 0: it is there alone
+
+
+def places(family: Family, hyper: Hyperparameters) -> dict[str, Place]:
+    """Every tensor's place, by its name in the checkpoint."""
+    found: dict[str, Place] = {}
+    for rule, layer in _expand(family.rules, hyper):
+        for expert, name in enumerate(_source_names(rule, layer, hyper)):
+            found[name] = Place(
+                target=rule.target.format(layer=layer),
+                rule=rule,
+                shape=tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :]),
+                head_dim=hyper.head_dim,
+                expert=expert,
+                num_experts=hyper.num_experts if rule.is_per_expert else 0,
+            )
+    return found
+
+
+class Change(Protocol):
+    """Puts other tensors in the place of a checkpoint's, which have the names of the rules,
+    as `spelled` gives them.
+    """
+
+    def __call__(
+        self, stored: Mapping[str, StoredTensor], *, spelled: Callable[[str], str]
+    ) -> dict[str, StoredTensor]: ...
+
+
 def read_model(
-    family: Family, config: Config, stored: Mapping[str, StoredTensor]
+    family: Family,
+    config: Config,
+    stored: Mapping[str, StoredTensor],
+    change: Change | None = None,
 ) -> tuple[Hyperparameters, list[OutputTensor]]:
     """The hyper-parameters, and every tensor of the GGUF in file order.
 
@@ -111,6 +154,8 @@ def read_model(
     or a config that llama.cpp would compute differently.
     """
     spelled = _spell(family, stored)
+    if change is not None:
+        spelled = change(spelled, spelled=partial(spelled_name, family))
     hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
     used: set[str] = set()
@@ -126,14 +171,19 @@ def read_model(
     return replace(hyper, notes=(*hyper.notes, *_buffer_notes(buffers, hyper))), mapped
 
 
+def spelled_name(family: Family, name: str) -> str:
+    """A tensor's name as the family's rules have it."""
+    for pattern, replacement in family.spellings:
+        common, count = re.subn(pattern, replacement, name)
+        if count:
+            return common
+    return name
+
+
 def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     spelled: dict[str, StoredTensor] = {}
     for name, tensor in unwrapped(stored).items():
-        common = name
-        for pattern, replacement in family.spellings:
-            common, count = re.subn(pattern, replacement, name)
-            if count:
-                break
+        common = spelled_name(family, name)
         if common in spelled:
             raise DamagedCheckpoint(
                 f"The checkpoint contains {common} twice, as {spelled[common].name} and as {name}."
@@ -203,13 +253,18 @@ def _row_source(
             )
         return Stacked(tuple(tensors))
     tensor = tensors[0]
+    if rule.rows is Rows.VECTOR:
+        return Plain(replace(tensor, shape=tensor.shape[-1:]))
+    return row_source(rule, tensor, hyper.head_dim)
+
+
+def row_source(rule: TensorRule, tensor: StoredTensor, head_dim: int) -> RowSource:
+    """The rows of a matrix in the order, and as what, the rule wants them."""
     match rule.rows:
         case Rows.INTERLEAVE_HEADS:
-            return InterleavedHeads(tensor, hyper.head_dim)
+            return InterleavedHeads(tensor, head_dim)
         case Rows.ONE_PLUS:
             return OnePlus(tensor)
-        case Rows.VECTOR:
-            return Plain(replace(tensor, shape=tensor.shape[-1:]))
         case _:
             return Plain(tensor)
 

@@ -45,7 +45,7 @@ def unwrapped(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         )
     plain: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
-        own = _own_name(name)
+        own = own_name(name)
         if own in plain:
             raise DamagedCheckpoint(
                 f"The checkpoint contains {own} twice, as {plain[own].name} and as {name}."
@@ -54,7 +54,8 @@ def unwrapped(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     return plain
 
 
-def _own_name(name: str) -> str:
+def own_name(name: str) -> str:
+    """What the model itself calls a tensor or a module of this name."""
     name = _INSIDE.sub("", name)
     while match := _AROUND.match(name):
         name = name[match.end() :]

@@ -7,6 +7,7 @@ Knows nothing of formats.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from convert.errors import BadInput
 from convert.importance.wanted import BUILT_IN, DecodeSizes, WantedImportance
 from convert.memory import DEFAULT_MAX_RAM_BYTES
 from convert.outputs import Importance
-from convert.pipeline import Conversion, Job, WrittenFile, default_num_threads
+from convert.pipeline import Conversion, Job, ScaledAdapter, WrittenFile, default_num_threads
 from convert.progress import choose_progress
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.gate import check_quality
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert",
         description="Convert a Hugging Face checkpoint to GGUF files, all requested types in one "
-        "pass. The subcommands `plan`, `importance` and `evaluate` have a --help of their own.",
+        "pass. The subcommands `plan`, `importance`, `evaluate` and `lora` (or --lora) have a "
+        "--help of their own.",
         epilog=EXIT_CODES,
     )
     parser.add_argument(
@@ -62,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-ram",
         metavar="SIZE",
-        type=_byte_count,
+        type=byte_count,
         default=DEFAULT_MAX_RAM_BYTES,
         help="memory limit of this process, such as 800M or 2G (default: 1.5G); --importance and "
         "--verify-quality decode in a separate process, which maps the model file into its "
@@ -74,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="spend precision on the columns that matter most: FILE is an importance matrix "
         f"(GGUF), or a text to compute one from, which is kept as NAME.imatrix; `{BUILT_IN}` "
         "stands for the text that comes with this program",
+    )
+    parser.add_argument(
+        "--merge-lora",
+        metavar="ADAPTER[:SCALE]",
+        help="add a LoRA adapter (a folder that PEFT saved) to the weights, times SCALE (default: "
+        "1); an adapter that is to stay apart is converted by --lora",
     )
     parser.add_argument(
         "--verify",
@@ -201,10 +209,7 @@ def _job(args: argparse.Namespace) -> Job:
         find_mixture(name)
     if args.threads < 1:
         raise BadInput(f"--threads must be at least 1 (got {args.threads}).")
-    name = args.name or folder_name(args.source)
-    # nor are bytes that are no UTF-8
-    if Path(name).name != name or name.startswith(".") or not name.isprintable():
-        raise BadInput(f"--name must be a plain file name (got {name!r}).")
+    name = plain_name(args.name or folder_name(args.source))
     return Job(
         source=args.source,
         directory=args.out,
@@ -212,10 +217,27 @@ def _job(args: argparse.Namespace) -> Job:
         types=types,
         num_threads=args.threads,
         max_ram_bytes=args.max_ram,
+        adapter=None if args.merge_lora is None else _scaled_adapter(args.merge_lora),
     )
 
 
-def _byte_count(text: str) -> int:
+def _scaled_adapter(text: str) -> ScaledAdapter:
+    folder, _, scale = text.rpartition(":")
+    if folder and not Path(text).exists():
+        with contextlib.suppress(ValueError):
+            return ScaledAdapter(Path(folder), float(scale))
+    return ScaledAdapter(Path(text), 1.0)
+
+
+def plain_name(name: str) -> str:
+    """`name`; raises `BadInput` where it is no plain file name."""
+    # nor are bytes that are no UTF-8
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():
+        raise BadInput(f"--name must be a plain file name (got {name!r}).")
+    return name
+
+
+def byte_count(text: str) -> int:
     """A size with an optional unit
     (K, M, G, with or without iB or B), in powers of 1024.
     """

@@ -50,8 +50,8 @@ def find_other_content(directory: Path) -> BadInput | None:
     if (directory / "adapter_config.json").exists():
         return UnsupportedModel(
             f"{directory} is an adapter (LoRA) for {_base_model(directory)}, not a whole model. "
-            "Merge it into that model (peft: merge_and_unload, then save_pretrained) and convert "
-            "the result."
+            f"Convert it to an adapter of that model's GGUF: appliance-convert --lora {directory} "
+            "--base SRC --out DIR, or merge it: appliance-convert SRC --merge-lora ADAPTER."
         )
     ggufs = sorted(directory.glob("*.gguf"))
     if ggufs:

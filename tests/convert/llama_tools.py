@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,17 @@ def continue_text(model: Path, prompt: str, num_tokens: int) -> str:
     return text
 
 
-def log_probs(model: Path, tokens: Iterable[int]) -> NDArray[np.float64]:
-    """Of every token after each of `tokens`, computed in float32 with a float32 cache;
-    shape (tokens, vocabulary).
+def log_probs(
+    model: Path, tokens: Iterable[int], adapters: Mapping[Path, float] | None = None
+) -> NDArray[np.float64]:
+    """Of every token after each of `tokens`, computed in float32 with a float32 cache,
+    and with `adapters` times their scales; shape (tokens, vocabulary).
     """
-    logits = _floats("logits", model, tokens).astype(np.float64)
+    scales = {str(path): scale for path, scale in (adapters or {}).items()}
+    logits = _floats("logits", model, tokens, adapters=scales).astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normed
 
 
 def embedding(
@@ -213,9 +217,17 @@ class _Child:
             pending = [best]
         return text.decode("utf-8", "replace")
 
-    def logits(self, model: str, tokens: list[int], output: str) -> None:
+    def logits(
+        self, model: str, tokens: list[int], output: str, adapters: dict[str, float]
+    ) -> None:
         loaded = self.load(model, vocab_only=False)
+        handles = [
+            self.api.llama_adapter_lora_init(loaded, path.encode()) for path in adapters
+        ]  # before the context, whose graph has room for them
+        assert all(handles)
         context = self._exact_context(loaded, len(tokens))
+        if handles:
+            self._adapt(context, handles, list(adapters.values()))
         self._decode(context, tokens)
         vocab_size = self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(loaded))
         rows = [
@@ -223,6 +235,13 @@ class _Child:
             for i in range(len(tokens))
         ]
         np.save(output, np.stack(rows))
+
+    def _adapt(self, context: Any, handles: list[Any], scales: list[float]) -> None:
+        import ctypes
+
+        pointers = (self.api.llama_adapter_lora_p_ctypes * len(handles))(*handles)
+        numbers = (ctypes.c_float * len(scales))(*scales)
+        assert self.api.llama_set_adapters_lora(context, pointers, len(handles), numbers) == 0
 
     def embedding(self, model: str, tokens: list[int], output: str, pooling: str | None) -> None:
         loaded = self.load(model, vocab_only=False)

@@ -45,7 +45,7 @@ def make_anonymous_adapter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (make_adapter, ["is an adapter (LoRA) for org/base", "Merge it into that model"]),
+        (make_adapter, ["is an adapter (LoRA) for org/base", "appliance-convert --lora"]),
         (make_anonymous_adapter, ["is an adapter (LoRA) for another model"]),
         (
             lambda folder: (folder / "a-Q8_0.gguf").write_bytes(b"GGUF"),

@@ -1,0 +1,1 @@
+"""LoRA adapters as PEFT saves them: as a GGUF of their own, or merged into the weights."""

@@ -1,0 +1,107 @@
+"""An adapter merged into a model's weights, row by row, as PEFT merges it.
+
+Knows no model family and no GGUF.
+
+PEFT adds B A times the scale, in float32, to the weight, and rounds the sum to the type
+that the weight is stored in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.adapters.peft import LoraPair, PeftAdapter
+from convert.errors import BadInput, DamagedCheckpoint, UnsupportedModel
+from convert.safetensors_file import StoredTensor, StoredType, to_float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedTensor(StoredTensor):
+    """A weight of a checkpoint with an adapter's part added when it is read."""
+
+    pair: LoraPair
+    scale: float
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        own = to_float32(super().read_rows(start, stop), self.stored_type)
+        return as_stored(own + self._added(start, stop), self.stored_type)
+
+    def _added(self, start: int, stop: int) -> NDArray[np.float32]:
+        pair = self.pair
+        a = _values(pair.a, 0, pair.rank)
+        if len(self.shape) == 1:  # a matrix of one row, which is a vector in the GGUF
+            left, right = a[:, start:stop].T, _values(pair.b, 0, 1).T
+        elif pair.is_embedding:
+            left, right = a[:, start:stop].T, _values(pair.b, 0, pair.b.shape[0]).T
+        else:
+            left, right = _values(pair.b, start, stop), a
+        added: NDArray[np.float32] = (left @ right) * np.float32(self.scale)
+        return added
+
+
+def merged(
+    stored: Mapping[str, StoredTensor],
+    *,
+    adapter: PeftAdapter,
+    scale: float,
+    spelled: Callable[[str], str],
+) -> dict[str, StoredTensor]:
+    """`stored` with the adapter added, times `scale` and its own; `spelled` gives the
+    names that `stored` has.
+
+    Raises `UnsupportedModel` for a module that the model has not, `DamagedCheckpoint`
+    for one of another shape.
+    """
+    result = dict(stored)
+    if not (math.isfinite(scale) and scale > 0):
+        raise BadInput(f"An adapter's scale must be above 0 (got {scale}).")
+    for pair in adapter.pairs.values():
+        name = spelled(pair.weight)
+        weight = stored.get(name)
+        if weight is None:
+            raise UnsupportedModel(
+                f"{adapter.directory} adapts {name}, which the checkpoint does not contain. It is "
+                "an adapter for another model, or one whose head is its embedding once more."
+            )
+        check_shape(adapter, pair, weight.shape)
+        if not weight.stored_type.holds_weights:
+            continue  # refused when it is read
+        result[name] = MergedTensor(
+            name=weight.name,
+            stored_type=weight.stored_type,
+            shape=weight.shape,
+            offset=weight.offset,
+            file=weight.file,
+            pair=pair,
+            scale=pair.scale * scale,
+        )
+    return result
+
+
+def check_shape(adapter: PeftAdapter, pair: LoraPair, shape: tuple[int, ...]) -> None:
+    """Raises `DamagedCheckpoint` where a pair does not fit a weight of this shape."""
+    if shape != pair.weight_shape:
+        raise DamagedCheckpoint(
+            f"{adapter.directory} adapts {pair.weight} as {list(pair.weight_shape)}, but the "
+            f"model's is {list(shape)}: it is an adapter for another model."
+        )
+
+
+def as_stored(values: NDArray[np.float32], stored_type: StoredType) -> NDArray[Any]:
+    """Rounded to the nearest number of a type that holds weights, half to even."""
+    if stored_type is StoredType.BF16:
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2")
+    with np.errstate(over="ignore"):  # what is then infinite is refused
+        return values.astype(stored_type.dtype)
+
+
+def _values(tensor: StoredTensor, start: int, stop: int) -> NDArray[np.float32]:
+    return to_float32(tensor.read_rows(start, stop), tensor.stored_type)
