@@ -22,7 +22,8 @@ class ChatPage:
     async def open(
         cls, visits: Visits, serve: Serve, client: ScriptedClient, keys: list[str] | None = None
     ) -> ChatPage:
-        return cls(await visits.open(serve(create_app(gateway_around(client, keys or [])))))
+        app = create_app(gateway_around(client, keys or []), resume_s=30)  # as it is served
+        return cls(await visits.open(serve(app)))
 
     async def ask(self, text: str) -> None:
         await self.text.fill(text)

@@ -74,6 +74,38 @@ async def test_a_reload_keeps_the_chat_and_a_new_turn_sends_all_of_it(
     ]
 
 
+async def test_an_answer_goes_on_over_a_reload(visits: Visits, serve_page: Serve) -> None:
+    before, after = asyncio.Event(), asyncio.Event()
+    client = ScriptedClient(*ANSWER[:2], before, after, *ANSWER[2:])
+    chat = await ChatPage.open(visits, serve_page, client)
+    await chat.ask("Tell me of it")
+    await expect(chat.answer).to_have_text("It was")
+    await chat.page.reload()  # which interrupts the script where it stands
+    await expect(chat.answer).to_have_text("It was")
+    await expect(chat.stop).to_be_visible()
+    after.set()
+    await expect(chat.answer).to_have_text("It was a café…")
+    await chat.finished()
+    await expect(chat.answers.last.locator(".stats")).to_contain_text("5 tokens")
+    assert len(client.requests) == 1
+    assert await chat.page.evaluate("sessionStorage.length") == 0
+
+
+async def test_stop_stops_an_answer_that_went_on_over_a_reload(
+    visits: Visits, serve_page: Serve
+) -> None:
+    client = ScriptedClient(*ANSWER[:2], asyncio.Event(), asyncio.Event())
+    chat = await ChatPage.open(visits, serve_page, client)
+    await chat.ask("Tell me of it")
+    await expect(chat.answer).to_have_text("It was")
+    await chat.page.reload()
+    await chat.stop.click()
+    await client.closed.wait()
+    await chat.finished()
+    await expect(chat.answers.last.locator(".status")).to_have_text("Stopped.")
+    await expect(chat.answer).to_have_text("It was")
+
+
 async def test_a_key_is_asked_for_once_and_kept_for_the_tab(
     visits: Visits, serve_page: Serve
 ) -> None:

@@ -76,21 +76,29 @@ function fenced(text) {
 }
 
 /** Lets `answer` grow by what the server streams, and calls `onChange` after each event.
-    Ends with `answer.state` done, stopped, broken or failed; throws nothing. */
-export async function complete(body, answer, signal, onChange) {
-  const beganMs = performance.now();
-  let firstMs = null;
+    Ends with `answer.state` done, stopped, broken or failed; throws nothing. Until then
+    `answer.event` is the last event that came. */
+export function complete(body, answer, signal, onChange) {
   answer.state = "waiting";
   answer.stats = {};
-  delete answer.error;
-  delete answer.finish;
+  for (const field of ["error", "finish", "event"]) delete answer[field];
+  return follow(answer, signal, onChange, () => send("v1/chat/completions", { method: "POST", body, signal, accept: EVENT_STREAM }));
+}
+
+/** The same with what comes behind `answer.event`, of an answer whose page was left. */
+export function resume(answer, signal, onChange) {
+  return follow(answer, signal, onChange, () => resumed(answer.event, signal));
+}
+
+async function follow(answer, signal, onChange, open) {
+  const clock = new Clock(answer.stats);
   const take = (chunk) => {
     if (chunk.error) throw new ApiError(chunk.error.status ?? 500, chunk.error.message);
-    if (absorb(chunk, answer) && firstMs === null) {
-      firstMs = performance.now();
+    if (absorb(chunk, answer)) {
+      clock.came();
       answer.state = "streaming";
     }
-    measure(answer, beganMs, firstMs);
+    clock.measure();
     onChange();
   };
   const onBreak = (isBroken) => {
@@ -98,39 +106,36 @@ export async function complete(body, answer, signal, onChange) {
     onChange();
   };
   try {
-    const isWhole = await streamed(body, signal, take, onBreak);
+    const isWhole = await streamed(open, answer, signal, take, onBreak);
     answer.state = isWhole ? "done" : "broken";
   } catch (error) {
     answer.state = signal.aborted ? "stopped" : "failed";
     if (!signal.aborted) answer.error = error.message;
   }
-  measure(answer, beganMs, firstMs);
-  delete answer.progress;
-  delete answer.isBroken;
+  clock.measure();
+  for (const field of ["progress", "isBroken", "event"]) delete answer[field];
   onChange();
 }
 
 /* Hands each chunk to `take`, over as many connections as it needs; false where the rest is
    not to be had. */
-async function streamed(body, signal, take, onBreak) {
-  let response = await send("v1/chat/completions", { method: "POST", body, signal, accept: EVENT_STREAM });
-  let id = "";
-  for (;;) {
+async function streamed(open, answer, signal, take, onBreak) {
+  for (let response = await open(); response !== null; ) {
+    if (response.status === NO_CONTENT) return true;
+    if (answer.isBroken) onBreak(false);
     try {
       for await (const event of serverSentEvents(response)) {
         if (event.data === "[DONE]") return true;
         take(JSON.parse(event.data));
-        ({ id } = event);
+        if (event.id) answer.event = event.id;
       }
     } catch (error) {
       if (signal.aborted || error instanceof ApiError || error instanceof SyntaxError) throw error;
     }
     onBreak(true);
-    response = id ? await resumed(id, signal) : null;
-    if (response === null) return false;
-    if (response.status === NO_CONTENT) return true;
-    onBreak(false);
+    response = answer.event ? await resumed(answer.event, signal) : null;
   }
+  return false;
 }
 
 /* The stream behind the event `id`; null where nothing is left of it, or nobody answers. */
@@ -180,8 +185,22 @@ function absorbCall(part, answer) {
   call.arguments += part.function?.arguments ?? "";
 }
 
-function measure(answer, beganMs, firstMs) {
-  if (firstMs === null) return;
-  answer.stats.firstTokenMs = firstMs - beganMs;
-  answer.stats.answerMs = performance.now() - firstMs;
+/* The times of an answer, into its `stats`; of one that is resumed, without those in between. */
+class Clock {
+  constructor(stats) {
+    this.stats = stats;
+    const { firstTokenMs = null, answerMs = 0 } = stats;
+    this.beganMs = performance.now() - (firstTokenMs ?? 0) - answerMs;
+    this.firstMs = firstTokenMs === null ? null : this.beganMs + firstTokenMs;
+  }
+
+  came() {
+    this.firstMs ??= performance.now();
+  }
+
+  measure() {
+    if (this.firstMs === null) return;
+    this.stats.firstTokenMs = this.firstMs - this.beganMs;
+    this.stats.answerMs = performance.now() - this.firstMs;
+  }
 }

@@ -3,12 +3,13 @@
 
 import { getJson } from "../api.js";
 import { announce, copyText, h, icon, iconButton } from "../dom.js";
-import { canContinue, complete, requestBody } from "./completion.js";
+import { canContinue, complete, requestBody, resume } from "./completion.js";
 import { Composer } from "./composer.js";
 import { allChats, deleteAllChats, deleteChat, exported, imported, saveChat, watchChats } from "./database.js";
 import { editor } from "./editor.js";
 import { ChatList } from "./list.js";
 import { MessageView, showDone } from "./message.js";
+import { Running, whatWasLeft } from "./running.js";
 import { SettingsDrawer } from "./settings.js";
 import { absorb, addMessage, choose, isGrowing, newChat, pathTo, siblings } from "./tree.js";
 
@@ -21,7 +22,7 @@ export class ChatView {
     this.chats = [];
     this.chat = newChat();
     this.views = new Map(); // of the messages shown, by id
-    this.running = new Map(); // from a chat to {abort, isDropped} of the answer that streams into it
+    this.running = new Running();
     this.isFollowing = true; // the newest text stays in sight
     this.list = new ChatList({
       create: () => this.#open(newChat(this.chat.settings)),
@@ -37,7 +38,7 @@ export class ChatView {
     this.sliders = iconButton("sliders", "Settings of this chat", () => this.#toggleDrawer(), { "aria-expanded": "false", "aria-controls": "settings" });
     this.composer = new Composer({
       onSend: (message) => this.#send(message),
-      onStop: () => this.#stop(this.chat),
+      onStop: () => this.running.stop(this.chat),
       onEditLast: () => this.#editLast(),
       below: [this.model, this.sliders],
     });
@@ -54,7 +55,7 @@ export class ChatView {
       this.drawer.element,
     );
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.drawer.element.hidden) this.#stop(this.chat);
+      if (event.key === "Escape" && this.drawer.element.hidden) this.running.stop(this.chat);
     });
     this.openChats = document.getElementById("open-chats");
     this.openChats.append(icon("menu"));
@@ -85,8 +86,18 @@ export class ChatView {
       }
       this.#adopt(chat);
     }
+    const left = whatWasLeft().map(({ chat, id }) => ({ chat: Object.assign(this.#adopt(chat), { leaf: chat.leaf }), id }));
     // unless a message was sent meanwhile
     if (!this.running.size) this.#open(this.chats[0] ?? this.chat);
+    for (const { chat, id } of left) this.#goOnWithLeft(chat, chat.messages[id]);
+  }
+
+  #goOnWithLeft(chat, answer) {
+    if (answer.event) this.#stream(chat, answer, resume);
+    else {
+      if (isGrowing(answer)) answer.state = "stopped"; // nothing had come of it
+      this.#save(chat);
+    }
   }
 
   async #loadModels() {
@@ -184,40 +195,28 @@ export class ChatView {
   }
 
   async #remove(chat) {
-    this.#drop(chat);
+    this.running.drop(chat);
     await deleteChat(chat.id);
     this.#forget(chat);
   }
 
   #forget(chat) {
-    this.#drop(chat);
+    this.running.drop(chat);
     this.chats = this.chats.filter((each) => each !== chat);
     if (chat === this.chat) this.#open(this.chats[0] ?? newChat(chat.settings));
     else this.#showList();
   }
 
   async #removeAll() {
-    for (const chat of this.running.keys()) this.#drop(chat);
+    this.running.dropAll();
     await deleteAllChats();
     this.#clear();
   }
 
   #clear() {
-    for (const chat of this.running.keys()) this.#drop(chat);
+    this.running.dropAll();
     this.chats = [];
     this.#open(newChat());
-  }
-
-  #stop(chat) {
-    this.running.get(chat)?.abort.abort();
-  }
-
-  /** Ends what streams into it, and does not save it. */
-  #drop(chat) {
-    const running = this.running.get(chat);
-    if (!running) return;
-    running.isDropped = true;
-    running.abort.abort();
   }
 
   async #export() {
@@ -275,34 +274,36 @@ export class ChatView {
     return this.#complete(pathTo(this.chat, answer.id), answer);
   }
 
-  async #complete(path, answer) {
-    const chat = this.chat;
-    this.#stop(chat);
-    const running = { abort: new AbortController(), isDropped: false };
-    this.running.set(chat, running);
+  #complete(path, answer) {
+    const { settings } = this.chat;
+    return this.#stream(this.chat, answer, (...where) => complete(requestBody(path, settings), ...where));
+  }
+
+  /* `follow(answer, signal, onChange)` lets the answer grow. */
+  async #stream(chat, answer, follow) {
+    const running = this.running.start(chat, answer);
     const save = () => {
       if (running.isDropped) return undefined;
       answer.changed = Date.now();
       return this.#save(chat);
     };
-    this.isFollowing = true;
-    this.#render();
-    this.composer.setRunning(true);
+    if (chat === this.chat) {
+      this.isFollowing = true;
+      this.#render();
+      this.composer.setRunning(true);
+    }
     await save();
     this.#showList();
     const saving = setInterval(save, SAVE_EVERY_MS);
     try {
-      await complete(requestBody(path, chat.settings), answer, running.abort.signal, () => this.#refresh(answer));
+      await follow(answer, running.abort.signal, () => this.#refresh(answer));
     } catch (error) {
       Object.assign(answer, { state: "failed", error: error.message });
     }
     clearInterval(saving);
     chat.updated = Date.now();
     await save();
-    if (this.running.get(chat) === running) {
-      this.running.delete(chat);
-      if (chat === this.chat) this.composer.setRunning(false);
-    }
+    if (this.running.end(chat, running) && chat === this.chat) this.composer.setRunning(false);
     this.#showList();
     this.#refresh(answer);
     announce({ done: "The answer is complete", stopped: "Stopped", broken: "The connection broke", failed: "The answer failed" }[answer.state] ?? "");
