@@ -61,6 +61,7 @@ class PressureWatch:
         )
         self._prefix_bounds: dict[str, int] = {}  # by model, while there is pressure
         self._outgrown: set[int] = set()  # processes that were warned of
+        self._unmeasured: str | None = None  # why there is no snapshot now
 
     async def run(self) -> None:
         """Until it is cancelled; what goes wrong in one check is logged,
@@ -74,12 +75,17 @@ class PressureWatch:
             await asyncio.sleep(_INTERVAL_S)
 
     async def check(self) -> None:
-        """One snapshot of the memory, and at most one step."""
+        """One snapshot of the memory, where it can be taken, and at most one step."""
         models = self._router.distinct
         model_ids = {
             pid: model.id for model in models if (pid := model.client.health().pid) is not None
         }
-        snapshot = self._take_snapshot(list(model_ids), self._budget.total_bytes)
+        try:
+            snapshot = self._take_snapshot(list(model_ids), self._budget.total_bytes)
+        except OSError as error:  # such as of a process without descriptors
+            self._say_unmeasured(error.strerror or str(error))
+            return
+        self._unmeasured = None
         sample = snapshot.sample()
         step = self._ladder.step(self._clock(), sample)
         if step is not None:
@@ -90,6 +96,12 @@ class PressureWatch:
         self._warn_of_growth(snapshot, model_ids)
         if step is not None and step.is_up and step.rung is Rung.FEWER_MODELS:
             await self._unload(sample)
+
+    def _say_unmeasured(self, reason: str) -> None:
+        """Once for each reason: the next check may do."""
+        if reason != self._unmeasured:
+            self._unmeasured = reason
+            _log.warning("memory cannot be measured now, so what is held stays: %s", reason)
 
     def _take(self, step: Step, sample: Sample, models: Sequence[ServedModel]) -> None:
         """All of a step but the bounds,

@@ -4,6 +4,7 @@ unloading, warnings, counts.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import AsyncIterator
 
@@ -77,6 +78,7 @@ class Machine:
         self.anonymous_mib = 100
         self.num_idle = num_idle
         self.now_s = 0.0
+        self.failure: OSError | None = None  # of taking a snapshot
         self.metrics = Metrics()
         self.metrics.watch(list)
         models = [
@@ -93,6 +95,8 @@ class Machine:
         )
 
     def take_snapshot(self, pids: list[int], budget_bytes: int) -> MemorySnapshot:
+        if self.failure is not None:
+            raise self.failure
         use = MemoryUse(self.anonymous_mib * MIB, 10 * MIB)
         return MemorySnapshot(
             server=MemoryUse(30 * MIB, 20 * MIB),
@@ -180,6 +184,24 @@ async def test_each_step_is_logged_once_with_its_numbers(caplog: pytest.LogCaptu
         rises.format(2) + f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new "
         "tokens are refused",
     ]
+
+
+async def test_memory_that_cannot_be_measured_is_told_once_until_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine = Machine()
+    machine.left_mib = 35
+    told = await machine.pass_s(1)
+    caplog.clear()
+    for _ in range(2):
+        machine.failure = OSError(errno.EMFILE, "Too many open files", "/proc/11/stat")
+        for _ in range(3):
+            assert await machine.pass_s(1) == told
+        machine.failure = None
+        machine.left_mib = 60  # between the marks, where nothing changes
+        told = await machine.pass_s(1)
+    said = "memory cannot be measured now, so what is held stays: Too many open files"
+    assert caplog.messages == [said, said]
 
 
 async def test_a_worker_that_outgrows_its_prediction_and_the_headroom_is_logged_once(
