@@ -5,6 +5,7 @@ when not, each for itself.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -193,7 +194,9 @@ def test_ps_shows_processes_memory_and_what_they_do(
     rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line.startswith("  ")}
     assert {"server", "novels", "verse"} <= rows.keys()
     assert rows["novels"].split()[1] == "loaded"
-    assert "59 min" in rows["novels"] or "60 min" in rows["novels"]
+    left_min = re.search(r"(\d+) min", rows["novels"])
+    assert left_min is not None
+    assert 30 < int(left_min[1]) <= 60  # of an hour, on a machine of any speed
     assert rows["verse"].split()[1] == "unloaded"
     report = json.loads(ps("--api-key-file", str(keys), "--json").stdout)
     worker, (novels, _) = report["workers"]["novels"], report["models"]
