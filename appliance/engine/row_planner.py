@@ -101,7 +101,15 @@ class RowPlanner:
         num_free = min(self._cells.num_free, self._max_rows(len(decoding))) - num_rows
         max_logit_rows = self._capabilities.max_logit_rows - step.num_logit_rows
         most_rows = min(num_free, self._capabilities.max_draft_rows, max_logit_rows)
-        return DraftRoom(decoding, num_rows, most_rows, self._drafted_shapes(step, decoding))
+        max_depth = self._capabilities.max_draft_depth
+        return DraftRoom(
+            sequences=decoding,
+            num_rows=num_rows,
+            most_rows=most_rows,
+            most_depth=most_rows if max_depth is None else min(most_rows, max_depth),
+            shape=self._drafted_shapes(step, decoding),
+            wants_equal_rows=self._capabilities.wants_equal_rows,
+        )
 
     def num_scanned(self, num_rows: int) -> int:
         """How many cells each row of a step looks at or past."""

@@ -32,8 +32,11 @@ class Capabilities:
     attention: AttentionCost
     max_logit_rows: int  # of one decode: at least one for each slot, and one more
     # Rows of one decode for drafted tokens. 0 where nothing was prepared for them, or
-    # where what was computed cannot be taken back, as of recurrent states.
+    # where what was computed cannot be taken back.
     max_draft_rows: int = 0
+    # Of one sequence, where no more can be taken back, as of recurrent states; None: all
+    # can.
+    max_draft_depth: int | None = None
     # Rows of one sequence, from a multiple of their number on, whose results do not
     # depend on how many such blocks a decode has.
     block_rows: int = 64
@@ -45,7 +48,7 @@ class Capabilities:
     keeps_states: bool = False
     state_bytes: int = 0  # of each such save, whatever its cells take
     # Rows of different sequences are computed together only where each has as many: a
-    # step of other rows is several.
+    # step of other rows is several. So are drafted ones, or none can be taken back.
     wants_equal_rows: bool = False
 
 
@@ -127,7 +130,7 @@ class Runner(Protocol):
 
     def remove_tail(self, slot: int, num_tokens: int) -> None:
         """Takes back what the last decode computed of a sequence beyond its first
-        `num_tokens` tokens.
+        `num_tokens` tokens, once: no more than `Capabilities.max_draft_depth`.
         """
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:

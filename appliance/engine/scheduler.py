@@ -41,6 +41,9 @@ class Scheduler:
         self._planner = RowPlanner(capabilities, limits, cost, cells)
         self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
         self._can_move = not capabilities.why_cells_stay
+        self._max_draft_depth = capabilities.max_draft_depth
+        # A step of several passes may move a state away from the earlier ones of it.
+        self._wants_equal_rows = capabilities.wants_equal_rows
         self._has_moved = False  # since the last step
         # Until somebody ends: a full cache is what the runner says it is.
         self._most_active: int | None = None
@@ -212,16 +215,23 @@ class Scheduler:
         """Rows for tokens that may follow those of a sequence, as far as it may still
         go on.
         """
-        for request_id, tokens in drafted.items():
-            seq = self.running[request_id]
-            num_left = min(
-                seq.max_new_tokens - seq.num_new_tokens, self.longest_request - len(seq.tokens)
-            )
-            # The step brings one token more than are accepted.
-            step.add_drafted(seq, tokens[: max(num_left - 1, 0)])
-        if drafted:
+        depths = {i: min(len(tokens), self._max_depth(i)) for i, tokens in drafted.items()}
+        if self._wants_equal_rows:
+            depth = min((depths.get(i, 0) for i in step.computed), default=0)
+            depths = dict.fromkeys(depths, depth) if depth else {}
+        for request_id, depth in depths.items():
+            step.add_drafted(self.running[request_id], drafted[request_id][:depth])
+        if depths:
             self._cells.note_peak(len(step.batch))
             step.num_scanned = self._planner.num_scanned(len(step.batch))
+
+    def _max_depth(self, request_id: int) -> int:
+        seq = self.running[request_id]
+        num_left = min(
+            seq.max_new_tokens - seq.num_new_tokens, self.longest_request - len(seq.tokens)
+        )
+        most = max(num_left - 1, 0)  # the step brings one token more than are accepted
+        return most if self._max_draft_depth is None else min(most, self._max_draft_depth)
 
     def _entitled(self) -> Iterator[Sequence]:
         """The running ones, the oldest first, but for those younger than one that was

@@ -37,6 +37,7 @@ _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize
 )
 # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
 MAX_SEQUENCE_IDS = 256
+_STATE_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY  # and cells of windows
 _NOT_TURNED = "K-shift"  # in llama.cpp's error; llama_decode goes on after it
 _COPIED_TOGETHER = 256  # cells: tens of MiB of a large model's
 # Turning a key by no angle changes nothing where its length stays, too: llama.cpp turns
@@ -63,6 +64,11 @@ class Context:
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model  # llama.cpp does not keep it alive
         sizes = config.sizes
+        if sizes.rollback_states and sizes.rollback_states + 2 > sizes.ubatch_rows:
+            raise LoadFailed(  # llama.cpp would abort (llama-batch.cpp, `split_equal`)
+                f"{sizes.rollback_states} earlier states need steps of more than "
+                f"{sizes.rollback_states + 1} rows (got {sizes.ubatch_rows})."
+            )
         library.take_errors()
         handle = llama_cpp.llama_init_from_model(model.handle, _params(config))
         if not handle:
@@ -82,11 +88,16 @@ class Context:
         for at in range(sizes.max_rows):
             self._batch.n_seq_id[at] = 1
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
+        # 0 where llama.cpp keeps none for this architecture, whatever was asked for
+        self.rollback_states: int = llama_cpp.llama_n_rs_seq(handle)
         self.max_rows = sizes.max_rows
         self._scratch_id = sizes.slots
         # Sequences whose cells were moved: their keys are turned to match only with the
         # next decode.
         self._turning: set[int] = set()
+        # Sequences whose state was taken back: llama.cpp moves it to where it belongs only
+        # with the next decode.
+        self._settling: set[int] = set()
         self._row_type = ctypes.c_float * model.num_vocab  # of logits
 
     def close(self) -> None:
@@ -118,6 +129,7 @@ class Context:
         if self._turning and _NOT_TURNED in (errors := library.take_errors()):
             raise DecodeFailed(f"Moved cells could not be made to match their positions: {errors}")
         self._turning.clear()
+        self._settling.difference_update(row.slot for row in batch.rows)
 
     def synchronize(self) -> None:
         """Waits until the last decode is done."""
@@ -165,6 +177,8 @@ class Context:
         only ids that may be in a batch, and only whole sequences.
         """
         if sequence_id in self._turning:
+            return None
+        if sequence_id in self._settling and not self._settle(sequence_id):
             return None
         llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, last)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
@@ -224,23 +238,38 @@ class Context:
             llama_cpp.llama_memory_seq_rm(self._memory, self._scratch_id, last, -1)
             llama_cpp.llama_memory_seq_add(self._memory, self._scratch_id, first, last, shift)
 
+    def _settle(self, sequence_id: int) -> bool:
+        """Moves a state that was taken back to where copies of the sequence look for it,
+        by saving and loading it; False if llama.cpp refuses.
+        """
+        size = llama_cpp.llama_state_seq_get_size_ext(self.handle, sequence_id, _STATE_ONLY)
+        data = (ctypes.c_uint8 * size)()
+        llama_cpp.llama_state_seq_get_data_ext(self.handle, data, size, sequence_id, _STATE_ONLY)
+        num_read = llama_cpp.llama_state_seq_set_data_ext(
+            self.handle, data, size, sequence_id, _STATE_ONLY
+        )
+        self._settling.discard(sequence_id)
+        return bool(num_read > 0)
+
     def clear(self, sequence_id: int) -> None:
         """Takes every KV cell from a sequence."""
         self._turning.discard(sequence_id)
+        self._settling.discard(sequence_id)
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
     def clear_tail(self, sequence_id: int, first: int) -> None:
-        """Takes the KV cells of the positions from `first` on from a sequence of a
-        model that can roll back.
+        """Takes the KV cells of the positions from `first` on from a sequence: of a model
+        with a state, up to `rollback_states` tokens that the last decode computed.
         """
-        assert self._model.memory.can_roll_back
         is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
-        assert is_done, "llama.cpp refuses this of recurrent states only"
+        assert is_done, "more than was kept of earlier states"
+        if self._model.memory.has_state:
+            self._settling.add(sequence_id)
 
 
 def _why_cells_stay(model: Model, memory: Any, kv_type: str) -> str:
     """Why they cannot, as a clause; empty where they can. `memory` is the context's."""
-    if not model.memory.can_roll_back:
+    if model.memory.has_state:
         return "this model has a state that all its tokens have made, not a cell for each"
     if not model.memory.shares_prefixes:
         return "this model looks at a sliding window of tokens"
@@ -292,6 +321,7 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_batch = sizes.max_rows
     params.n_ubatch = sizes.ubatch_rows
     params.n_seq_max = sizes.slots + 1  # and the scratch id
+    params.n_rs_seq = sizes.rollback_states
     # One row of logits per sequence, and one per drafted token, is all we ask for; left
     # at 0, the buffers would hold logits for every row. Below n_seq_max it would abort.
     params.n_outputs_max = sizes.max_logit_rows

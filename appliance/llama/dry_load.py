@@ -5,8 +5,8 @@ Knows neither weights (they are in the file's table) nor what becomes resident o
 is reserved.
 
 Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS
-    KV_TYPE {on|off} DRAFT_ROWS [KERNELS {auto|off}]: a `KernelUse` as JSON, and whether it
-    confines itself
+    KV_TYPE {on|off} DRAFT_ROWS ROLLBACK_STATES [KERNELS {auto|off}]: a
+    `KernelUse` as JSON, and whether it confines itself
 Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of
 the numbers: the log lines `llama_kv_cache: size = ` (llama-kv-cache.cpp),
 `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and `... compute buffer
@@ -53,11 +53,12 @@ def main(argv: list[str]) -> int:
             flash_attention=argv[6] == "on",
             ubatch_rows=ubatch_rows,
             max_draft_rows=int(argv[7]),
+            rollback_states=int(argv[8]),
             batch_threads=1,
         )
     )
-    kernels = msgspec.json.decode(argv[8], type=KernelUse) if argv[8:] else NO_KERNELS
-    if argv[9:] != ["off"]:
+    kernels = msgspec.json.decode(argv[9], type=KernelUse) if argv[9:] else NO_KERNELS
+    if argv[10:] != ["off"]:
         confine_to_model(Path(argv[0]), kernels)
     use_kernels(kernels)
     lines: list[str] = []

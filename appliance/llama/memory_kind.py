@@ -30,10 +30,12 @@ class MemoryKind:
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether a sequence's last tokens can be taken back.
+        """Whether a sequence's last tokens can be taken back, however many the last step
+        computed.
 
-        A recurrent state is what all tokens have made of it. Of a sliding window those of
-        the last step can be, for it forgets only what lies behind the window of that
+        A recurrent state is what all tokens have made of it: only earlier ones that were
+        kept can be gone back to (`Context.rollback_states`). Of a sliding window the last
+        step's tokens can be, for it forgets only what lies behind the window of that
         step's first token.
         """
         return not self.has_state
@@ -41,4 +43,4 @@ class MemoryKind:
     @property
     def shares_prefixes(self) -> bool:
         """Whether one cell may belong to many sequences, as in a plain attention cache."""
-        return self.can_roll_back and self.num_window == 0
+        return not self.has_state and self.num_window == 0

@@ -20,6 +20,7 @@ from appliance.llama.model import Model
 from appliance.llama.sampling.choosing import Draw, Sampling
 from appliance.llama.sampling.logits import Row, check_row, logprobs
 from appliance.llama.sampling.sampler import SamplerChain
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 # ggml's flash attention computes tiles from so many rows on. Without it, memory may be
@@ -44,6 +45,7 @@ class LlamaRunner:
         self._context = Context(model, config)
         self._config = config
         sizes = config.sizes
+        max_depth = None if model.memory.can_roll_back else self._context.rollback_states
         self._samplers: dict[int, SamplerChain] = {}
         self._sampling = Sampling(sizes.threads, model.end_tokens)
         self.capabilities = Capabilities(
@@ -56,7 +58,8 @@ class LlamaRunner:
             end_tokens=model.end_tokens,
             attention=_FLASH_ATTENTION if sizes.flash_attention else _PRODUCTS,
             max_logit_rows=sizes.max_logit_rows,
-            max_draft_rows=sizes.max_draft_rows if model.memory.can_roll_back else 0,
+            max_draft_rows=_max_draft_rows(sizes, max_depth),
+            max_draft_depth=max_depth,
             block_rows=_TILE_ROWS if sizes.flash_attention else _SCORED_ROWS,
             why_cells_stay=self._context.why_cells_stay,
             keeps_states=not model.memory.shares_prefixes,
@@ -167,6 +170,13 @@ class LlamaRunner:
         for sampler in self._samplers.values():
             sampler.close()
         self._context.close()
+
+
+def _max_draft_rows(sizes: ContextSizes, max_depth: int | None) -> int:
+    """A state is taken back right only if the step was computed at once."""
+    if max_depth is None:
+        return sizes.max_draft_rows
+    return min(sizes.max_draft_rows, sizes.ubatch_rows - sizes.slots) if max_depth > 0 else 0
 
 
 def _score(row: Row, request: ScoreRequest) -> Logprobs | DecodeFailed:

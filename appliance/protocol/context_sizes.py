@@ -21,6 +21,9 @@ class ContextSizes:
     ubatch_rows: int  # rows of a decode that are computed together
     flash_attention: bool = False  # quantized V needs it
     max_draft_rows: int = 0  # drafted tokens in one decode, beside one row per slot
+    # Of a model with a state: how many earlier ones are kept of each sequence, so that
+    # as many tokens can be taken back.
+    rollback_states: int = 0
 
     @property
     def max_logit_rows(self) -> int:

@@ -48,7 +48,7 @@ class FakeDrafting:
         return tuple(tokens[-depth:])
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
-        assert set(num_accepted) == self._asked
+        assert set(num_accepted) <= self._asked  # not all are computed
         self._asked = set()
         self.num_accepted += sum(num_accepted.values())
 

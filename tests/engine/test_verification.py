@@ -4,6 +4,9 @@ leave nothing behind.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from appliance.engine.outputs import Sampled
@@ -82,6 +85,24 @@ def test_a_runner_that_cannot_take_rows_back_gets_no_drafts() -> None:
     engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=6))
     run_to_end(engine)
     assert [len(batch) for batch in runner.batches] == [3, 1, 1, 1, 1, 1]
+
+
+def test_where_rows_have_to_be_equal_all_are_drafted_as_deep_or_nobody_is() -> None:
+    answers = []
+    for drafting in (None, FakeDrafting(0.7, 5)):
+        runner = FakeRunner(num_slots=3, max_draft_rows=12)
+        runner.capabilities = replace(runner.capabilities, wants_equal_rows=True, max_draft_depth=2)
+        engine = make_engine(runner, drafting=drafting)
+        for request_id in range(5):
+            engine.submit(request(request_id, max_new_tokens=17 + request_id))
+        answers.append(tokens_of(list(run_to_end(engine)), 3))
+        for batch in runner.batches:
+            if sum(row.wants_logits for row in batch.rows) > batch.num_slots:
+                counts = Counter(row.slot for row in batch.rows)
+                assert set(counts.values()) <= {2, 3}
+                assert len(set(counts.values())) == 1
+    assert answers[0] == answers[1]
+    assert runner.num_taken_back > 0
 
 
 def test_who_leaves_its_slot_is_released() -> None:

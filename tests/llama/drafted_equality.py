@@ -57,8 +57,10 @@ class KnownDrafting:
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         sequences, most_rows = room.sequences, room.most_rows
         drafted = {}
+        equal = self._rng.randint(0, MOST_DEPTH)
         for seq in sequences:
-            depth = min(self._rng.randint(0, MOST_DEPTH), most_rows // len(sequences))
+            wanted = equal if room.wants_equal_rows else self._rng.randint(0, MOST_DEPTH)
+            depth = min(wanted, most_rows // len(sequences))
             known = self._answers[seq.request_id][seq.num_new_tokens :][:depth]
             drafted[seq.request_id] = tuple(token ^ (self._rng.random() < WRONG) for token in known)
         self.num_drafted += sum(map(len, drafted.values()))
@@ -100,6 +102,7 @@ def answers(
             flash_attention=uses_flash_attention(kv_type),
             ubatch_rows=128,
             max_draft_rows=NUM_SLOTS * MOST_DEPTH,
+            rollback_states=MOST_DEPTH,
             batch_threads=2,
         )
     )

@@ -103,7 +103,9 @@ class ControlledDrafting:
         self._controller.release(slot)
 
     def _draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
-        most = min(MOST_DEPTH, room.most_rows)
+        if room.wants_equal_rows and len(room.sequences) < room.num_rows:
+            return {}  # somebody in the step may not be drafted for
+        most = min(MOST_DEPTH, room.most_depth)
         requests = [_request(seq, most) for seq in room.sequences]
         found = {} if self._lookup is None else _by_slot(requests, self._lookup.propose(requests))
         if not found and self._model is None:
@@ -120,10 +122,13 @@ class ControlledDrafting:
         self._step = _Step()
         if cost is not None:
             self._step.catch_up_ms = cost.catch_up_ms
-            found = self._with_model(
-                requests, found, decision.depths, cost.token_ms / context.decode_ms
-            )
-        return self._chosen(self._step, room.sequences, found, decision.depths)
+            # all as deep as was decided where depths have to be equal
+            least = 0.0 if room.wants_equal_rows else cost.token_ms / context.decode_ms
+            found = self._with_model(requests, found, decision.depths, least)
+        depths = decision.depths
+        if room.wants_equal_rows:
+            depths = _equal_depths(depths, found)
+        return self._chosen(self._step, room.sequences, found, depths)
 
     def _with_model(
         self,
@@ -154,7 +159,13 @@ class ControlledDrafting:
             return known_ms[num_drafted]
 
         slots = [slot for seq in room.sequences if (slot := seq.slot) is not None]
-        return StepContext(slots, room.most_rows, decode_ms, step_ms)
+        return StepContext(
+            slots=slots,
+            max_rows=room.most_rows,
+            decode_ms=decode_ms,
+            step_ms=step_ms,
+            wants_equal_depths=room.wants_equal_rows,
+        )
 
     @staticmethod
     def _chosen(
@@ -174,6 +185,15 @@ class ControlledDrafting:
             step.depths[slot] = len(tokens)
             step.grades[slot] = found[slot].grade
         return drafted
+
+
+def _equal_depths(depths: Mapping[int, int], found: Mapping[int, Proposal]) -> dict[int, int]:
+    """Of all slots that of the shortest proposal; nothing where one has none."""
+    least = min(
+        (min(depth, len(found[slot].tokens)) if slot in found else 0)
+        for slot, depth in depths.items()
+    )
+    return dict.fromkeys(depths, least) if least else {}
 
 
 def _by_lookup(found: Mapping[int, Proposal]) -> DraftAlternative:

@@ -66,9 +66,13 @@ class DraftRoom:
     sequences: list[Sequence]  # that may be drafted for: all decode
     num_rows: int  # the step's own
     most_rows: int  # drafted tokens of all of them
+    most_depth: int  # of one of them
     # By the number of drafted tokens: the step with so many of them. None: a step with
     # the decoding rows alone.
     shape: Callable[[int | None], StepShape]
+    # Sequences are computed together only where each has as many rows: see
+    # `Capabilities.wants_equal_rows`.
+    wants_equal_rows: bool = False
 
 
 class Drafting(Protocol):

@@ -39,6 +39,7 @@ class StepContext:
     max_rows: int  # drafted ones that there is room for
     decode_ms: float  # a step with the decoding rows only
     step_ms: Callable[[int], float]  # this step, by the number of drafted rows
+    wants_equal_depths: bool = False  # of all slots: they are computed together only then
 
 
 @dataclass(frozen=True, kw_only=True)

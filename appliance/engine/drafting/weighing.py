@@ -5,6 +5,7 @@ Knows no drafter and no tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from appliance.engine.drafting.acceptance import AcceptanceRates, RankedToken
@@ -48,7 +49,10 @@ def best_rows(
     best: BestRows | None = None
     depths: dict[int, int] = {}
     num_expected, max_depth = 0.0, 0
-    ranked = rates.ranked(alternative.offers)[: step.max_rows]
+    ranked = rates.ranked(alternative.offers)
+    if step.wants_equal_depths:
+        ranked = _by_depth(ranked, step.slots)
+    ranked = ranked[: step.max_rows]
     max_gain_ms = sum(token.chance for token in ranked) * token_ms
     for num_rows, (chance, slot, takes_time) in enumerate(ranked, 1):
         num_expected += chance
@@ -56,7 +60,10 @@ def best_rows(
         if takes_time:
             max_depth = max(max_depth, depth)
         left_by_slot[slot] += _TRUST * chance * step.decode_ms
-        if num_rows > _ALL_ROWS and num_rows % _ROW_STRIDE and num_rows < len(ranked):
+        if step.wants_equal_depths:
+            if num_rows % len(step.slots):
+                continue
+        elif num_rows > _ALL_ROWS and num_rows % _ROW_STRIDE and num_rows < len(ranked):
             continue  # weighing takes time too
         # a longer step is no quicker
         extra_ms = max(step.step_ms(num_rows) - undrafted_ms, 0.0)
@@ -78,6 +85,14 @@ def best_rows(
     if best is not None:
         _share_out(best, ranked)
     return best
+
+
+def _by_depth(ranked: list[RankedToken], slots: Seq[int]) -> list[RankedToken]:
+    """The first token of every slot, then the second of every slot, as long as each has
+    one.
+    """
+    of_slots = ([token for token in ranked if token.slot == slot] for slot in slots)
+    return [token for each in zip(*of_slots, strict=False) for token in each]
 
 
 def _drafting_ms(cost: DraftCost | None, max_depth: int) -> float:

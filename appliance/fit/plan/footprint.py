@@ -114,6 +114,13 @@ class ServeSize:
         return self.sizes.slots + 1
 
     @property
+    def num_states(self) -> int:
+        """Those of all sequences, with the earlier ones that are kept of each
+        (llama-memory-recurrent.cpp).
+        """
+        return self.num_sequences * (1 + self.sizes.rollback_states)
+
+    @property
     def num_outputs(self) -> int:
         """Rows of a step that may have logits."""
         return self.num_sequences + self.sizes.max_draft_rows
@@ -242,7 +249,8 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     return Footprint(
         weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked,
         repacked_bytes=repacked,
-        kv_bytes=padded_cells(size.sizes.kv_cells) * kv_cell_bytes(shape, size.sizes.kv_type),
+        kv_bytes=padded_cells(size.sizes.kv_cells) * kv_cell_bytes(shape, size.sizes.kv_type)
+        + size.num_states * shape.state.num_bytes,
         compute_bytes=compute_bytes,
         scratch_bytes=_scratch_bytes(shape, size) + _turning_bytes(shape, size),
         output_bytes=output_bytes,
@@ -290,6 +298,7 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
         max_rows=DRAFT_ROWS,
         ubatch_rows=min(size.sizes.ubatch_rows, DRAFT_ROWS),
         max_draft_rows=0,
+        rollback_states=0,
     )
     draft_size = dataclasses.replace(size, sizes=sizes, max_body_bytes=0)
     alone = footprint(header, shape, draft_size)
@@ -332,8 +341,11 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     else:
         rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
         mask, scores = 4 * size.max_row_cells, shape.num_heads * size.max_row_cells
+    # what a state is before the step, after it, and after its last tokens but some
+    scans = size.num_sequences * (2 + size.sizes.rollback_states) * shape.state.scanned_values
+    in_state = rows * shape.state.row_values + scans
     in_output = 2 * shape.embedding * rows + size.num_outputs * shape.num_vocab
-    alive = max(rows * in_feed_forward, rows * in_attention + scores, in_output)
+    alive = max(rows * in_feed_forward, rows * in_attention + scores, in_state, in_output)
     return mask + 4 * alive + _POSITION_BYTES * rows
 
 

@@ -62,7 +62,8 @@ def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Layer
     cells = padded_cells(size.sizes.kv_cells)
     kv_bytes = [
         cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.sizes.kv_type)
-        for n in shape.num_kv_heads
+        + size.num_states * shape.state.layer_bytes(at)
+        for at, n in enumerate(shape.num_kv_heads)
     ]
     return LayerBytes(
         weights_bytes=tuple(sum(tensor.num_bytes for tensor in layer) for layer in tensors),

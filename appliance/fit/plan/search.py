@@ -38,6 +38,10 @@ LEAST_CONTEXTS = (4096, 2048, 1024, 512)
 WANTED_SLOTS = 4
 # of a step, over all requests: a row more of logits each, so not as many as might pay
 MAX_DRAFT_ROWS = 32
+# Earlier states of each sequence that are kept where drafts need them, the best first, and
+# the most that they may take: 1 / this of the budget.
+ROLLBACK_STATES = (4, 2)
+_MAX_STATES_SHARE = 8
 # Of which the plan chooses; the others cost quality that nobody has asked to give, see
 # docs/performance.md.
 EXACT_KV, SMALL_KV = "f16", "q8_0"
@@ -145,14 +149,29 @@ def impossible_kv_type(option: PlanOption) -> str:
 
 
 def with_drafts(option: PlanOption, budget: Budget) -> PlanOption:
-    """The same with logits for drafted tokens, as many as are wanted; unchanged where
-    that does not fit.
+    """The same with logits for drafted tokens, as many as are wanted, and earlier states
+    to go back to where the model has any; unchanged where that does not fit.
     """
     num_rows = min(option.overrides.max_draft_rows, option.overrides.max_batch_rows - 1)
-    drafting = replace(option, size=option.size.resized(max_draft_rows=num_rows)).placed()
-    return (
-        drafting if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers else option
-    )
+    for num_states in _rollbacks(option, budget):
+        size = option.size.resized(max_draft_rows=num_rows, rollback_states=num_states)
+        drafting = replace(option, size=size).placed()
+        if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers:
+            return drafting
+    return option
+
+
+def _rollbacks(option: PlanOption, budget: Budget) -> Iterator[int]:
+    """How many earlier states of each sequence may be kept for drafts, the best first."""
+    state, size = option.shape.state, option.size
+    if not state.num_bytes:
+        yield 0
+    elif state.keeps_earlier and option.overrides.max_draft_rows:
+        for num_states in ROLLBACK_STATES:
+            num_bytes = num_states * size.num_sequences * state.num_bytes
+            fits_step = num_states + 2 <= size.sizes.ubatch_rows
+            if fits_step and num_bytes * _MAX_STATES_SHARE <= budget.usable_bytes:
+                yield num_states
 
 
 def grow(option: PlanOption, budget: Budget) -> PlanOption:

@@ -3,8 +3,8 @@
 Knows no bytes and no machine.
 
 Keys: ggml docs/gguf.md and llama.cpp src/llama-model.cpp (`load_hparams`). Where an
-architecture keeps less than a full KV cache (sliding windows, recurrent layers), the
-full one is assumed: too much, never too little.
+architecture could keep less than a full KV cache (sliding windows), the full one is
+assumed, as it is allocated.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
+from appliance.fit.plan.recurrent import NO_STATE, StateShape, read_state
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.gguf_values import bad_file
 
@@ -30,11 +31,12 @@ class ModelShape:
     feed_forward: int
     experts_out: int  # width of the experts' results before they are added up; 0 without
     num_heads: int
-    num_kv_heads: tuple[int, ...]  # one entry per layer
+    num_kv_heads: tuple[int, ...]  # one entry per layer; 0 where it has no KV cells
     key_length: int  # values per head
     value_length: int  # values per head
     num_vocab: int
     num_merges: int
+    state: StateShape = NO_STATE
 
     @property
     def attention(self) -> int:
@@ -67,13 +69,15 @@ def read_shape(header: GgufHeader) -> ModelShape:
     if header.integer(f"{arch}.rope.dimension_count", 0) > key_length:
         raise bad_file(header.path, f"it rotates more than the {key_length} values of a head")
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
+    feed_forwards = _per_layer(header, f"{arch}.feed_forward_length", num_layers, 0)
+    state = read_state(header, num_kv_heads, feed_forwards)
     return ModelShape(
         train_ctx=_bounded(header, f"{arch}.context_length", _MAX_DIM),
         embedding=embedding,
         feed_forward=_feed_forward(header, arch, num_layers, experts_used),
         experts_out=min(experts_used, _MAX_LAYERS) * embedding,
         num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
+        num_kv_heads=_cell_heads(header, num_kv_heads, state),
         key_length=key_length,
         value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
         num_vocab=_bounded(
@@ -83,7 +87,17 @@ def read_shape(header: GgufHeader) -> ModelShape:
             header.array_length("tokenizer.ggml.tokens") or None,
         ),
         num_merges=header.array_length("tokenizer.ggml.merges"),
+        state=state,
     )
+
+
+def _cell_heads(
+    header: GgufHeader, num_kv_heads: tuple[int, ...], state: StateShape
+) -> tuple[int, ...]:
+    """Of the layers that have KV cells: a state takes their place, but in Falcon-H1."""
+    if header.architecture == "falcon-h1":
+        return num_kv_heads
+    return tuple(0 if at in state.layers else heads for at, heads in enumerate(num_kv_heads))
 
 
 def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: int) -> int:

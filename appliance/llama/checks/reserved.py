@@ -106,6 +106,7 @@ def _deciding(sizes: ContextSizes) -> tuple[int | str | None, ...]:
         sizes.kv_type,
         "on" if sizes.flash_attention else "off",
         sizes.max_draft_rows,
+        sizes.rollback_states,
     )
 
 

@@ -132,7 +132,10 @@ def _join_generating(
         has_chat_template=prompts.chats.has_template,
         tool_use=prompts.chats.tool_use.value,
         speculation=translation.speculation(
-            config, can_roll_back=model.memory.can_roll_back, has_draft=loaded.draft is not None
+            config,
+            memory=model.memory,
+            architecture=model.metadata("general.architecture") or "",
+            has_draft=loaded.draft is not None,
         ),
         fingerprint=translation.answer_fingerprint(config, prompts.chats.all_sources),
         clock_formats=clock_formats(prompts.chats.all_sources),

@@ -19,7 +19,9 @@ from appliance.llama.draft import DraftModel
 from appliance.llama.embedding import EmbeddingConfig
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.kernels import loading as kernels
+from appliance.llama.memory_kind import MemoryKind
 from appliance.llama.model import Model
+from appliance.protocol.kept_states import keeps_earlier_states
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.child.step_times import StepTimes, machine_name
@@ -86,6 +88,7 @@ def draft_context_config(draft: DraftConfig, target: ContextConfig) -> ContextCo
             kv_type="f16",
             ubatch_rows=min(sizes.ubatch_rows, draft.max_rows),
             max_draft_rows=0,
+            rollback_states=0,
         )
     )
 
@@ -197,18 +200,20 @@ def model_info(config: WorkerConfig, model: Model) -> ModelInfo:
     )
 
 
-def speculation(config: WorkerConfig, *, can_roll_back: bool, has_draft: bool) -> str:
+def speculation(
+    config: WorkerConfig, *, memory: MemoryKind, architecture: str, has_draft: bool
+) -> str:
     """Who drafts, or why nobody does."""
     drafters = [PromptLookup.name] if config.prompt_lookup else []
     if has_draft and config.draft is not None:
         drafters.append(f"{DraftModel.name} {Path(config.draft.model_path).stem}")
     if not drafters and config.draft is None:
         return "off"
-    if not can_roll_back:
+    if memory.has_state and not keeps_earlier_states(architecture):
         return (
-            "off: this model's recurrent state cannot be rolled back when a drafted token is "
-            "rejected"
+            f"off: of {architecture} models llama.cpp keeps no earlier states to go back to when "
+            "a drafted token is rejected"
         )
-    if not config.sizes.max_draft_rows:
+    if not config.sizes.max_draft_rows or (memory.has_state and not config.sizes.rollback_states):
         return "off: there is not enough memory for it"
     return " and ".join(drafters) or "off: the draft model cannot be used; the log says why"

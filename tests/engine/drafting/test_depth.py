@@ -4,6 +4,8 @@ the best constant depth.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.engine.drafting.depth import DepthController
@@ -76,6 +78,19 @@ def test_rows_that_cost_nothing_are_all_used_and_go_to_the_likeliest() -> None:
     assert decision.depths == {0: 1, 1: 5}, (
         "chances 0.4, 0.16 and so on against 0.8, 0.64, 0.51, 0.41, 0.33"
     )
+
+
+@pytest.mark.parametrize(
+    ("offers", "depths"), [((9, 4), {0: 3, 1: 3}), ((9, 2), {0: 2, 1: 2}), ((9, 0), None)]
+)
+def test_where_depths_have_to_be_equal_the_shallowest_decides(
+    offers: tuple[int, int], depths: dict[int, int] | None
+) -> None:
+    decision = DepthController().choose(
+        replace(context(0, 1, max_rows=7), wants_equal_depths=True),
+        [DraftAlternative([DraftOffer(slot, num, 3) for slot, num in enumerate(offers)])],
+    )
+    assert (None if decision is None else decision.depths) == depths
 
 
 def test_more_rows_than_there_is_room_for_are_never_chosen() -> None:

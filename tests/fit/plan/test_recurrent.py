@@ -1,0 +1,93 @@
+"""States in the plan: as many bytes as llama.cpp takes, and earlier ones for drafts only
+where llama.cpp keeps them and they are a small part of the memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.fit.plan.budget import Budget
+from appliance.fit.plan.footprint import ServeSize, footprint
+from appliance.fit.plan.planner import Plan, make_plan
+from appliance.fit.plan.shape import read_shape
+from appliance.fit.tuning.choices import Tuning
+from appliance.llama.checks import DryLoads, ReservedBytes
+from appliance.protocol.context_sizes import ContextSizes
+from appliance.store.gguf_header import GgufHeader, read_header
+from bench.memory_kinds import KINDS, KindShape
+from tests.conftest import Embedded
+from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES
+
+SHAPE = KindShape(width=256, head=64, heads=4, kv_heads=2, ff=512, blocks=8, state=64)
+HYBRIDS = ("delta-net", "convolution", "convolution-and-window")
+
+
+def size_of(rollback_states: int, kv_type: str = "f16", kv_cells: int = 1024) -> ServeSize:
+    return ServeSize(
+        sizes=ContextSizes(
+            kv_cells=kv_cells,
+            slots=4,
+            max_rows=256,
+            kv_type=kv_type,
+            threads=1,
+            batch_threads=1,
+            ubatch_rows=128,
+            flash_attention=True,
+            max_draft_rows=16,
+            rollback_states=rollback_states,
+        )
+    )
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_cells_and_states_take_what_llama_cpp_says(
+    kind: str, kv_type: str, embedded: Embedded, tmp_path: Path
+) -> None:
+    model = KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", SHAPE)
+    header = read_header(model)
+    shape = read_shape(header)
+    dry_loads = DryLoads(tmp_path / "dry_loads.json")
+    found = {}
+    for rollback_states in (0, 2, 4):
+        size = size_of(rollback_states, kv_type)
+        need = footprint(header, shape, size)
+        reserved = dry_loads.reserved(model, size.sizes)
+        assert isinstance(reserved, ReservedBytes), reserved
+        assert need.kv_bytes == pytest.approx(reserved.kv_bytes, rel=0.01)
+        assert need.compute_bytes >= 0.95 * reserved.compute_bytes
+        found[rollback_states] = need.kv_bytes
+    assert found[4] - found[2] == found[2] - found[0] == 2 * 5 * shape.state.num_bytes
+
+
+def plan(header: GgufHeader, usable_bytes: int, max_draft_rows: int = 32) -> Plan:
+    overrides = replace(OVERRIDES, max_draft_rows=max_draft_rows)
+    return make_plan([header], overrides, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning())
+
+
+def test_earlier_states_are_planned_where_they_take_an_eighth_at_most(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    model = KINDS["delta-net"](
+        embedded.files["Q8_0"], tmp_path / "model.gguf", replace(SHAPE, state=256)
+    )
+    header = read_header(model)
+    state_bytes = read_shape(header).state.num_bytes
+    ample, short = 4 * 8 * 5 * state_bytes, 2 * 8 * 5 * state_bytes
+    found = plan(header, ample)
+    assert (found.sizes.rollback_states, found.sizes.max_draft_rows) == (4, 32)
+    assert found.need.claimed_bytes <= ample
+    found = plan(header, short)
+    assert (found.sizes.rollback_states, found.sizes.max_draft_rows) == (2, 32)
+    found = plan(header, short - 1)
+    assert (found.sizes.rollback_states, found.sizes.max_draft_rows) == (0, 0)
+    found = plan(header, ample, max_draft_rows=0)
+    assert (found.sizes.rollback_states, found.sizes.max_draft_rows) == (0, 0)
+
+
+def test_models_without_states_keep_none(embedded: Embedded) -> None:
+    found = plan(read_header(embedded.files["Q8_0"]), 1 << 33)
+    assert (found.sizes.rollback_states, found.sizes.max_draft_rows) == (0, 32)
