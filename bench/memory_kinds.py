@@ -82,6 +82,15 @@ def write_recurrent(vocabulary: Path, target: Path, shape: KindShape = TINY) -> 
 
 def write_delta_net(vocabulary: Path, target: Path, shape: KindShape = TINY) -> Path:
     """As Qwen3.5: three blocks of gated delta nets for each one of attention."""
+    return _write_delta_net(vocabulary, target, shape, has_heads=False)
+
+
+def write_with_heads(vocabulary: Path, target: Path, shape: KindShape = TINY) -> Path:
+    """The same with a block behind them that predicts a token more."""
+    return _write_delta_net(vocabulary, target, shape, has_heads=True)
+
+
+def _write_delta_net(vocabulary: Path, target: Path, shape: KindShape, *, has_heads: bool) -> Path:
     num_key, num_value = shape.state, shape.state * shape.state_heads
     common = {
         "attn_norm.weight": (shape.width,),
@@ -100,7 +109,7 @@ def write_delta_net(vocabulary: Path, target: Path, shape: KindShape = TINY) -> 
         "ssm_out.weight": (shape.width, num_value),
     }
     attention = _attention(shape, queries=2)
-    writer = _Writer(target, "qwen35", shape)
+    writer = _Writer(target, "qwen35", shape, num_heads=int(has_heads))
     writer.describe_attention()
     writer.gguf.add_head_count_kv(shape.kv_heads)
     writer.gguf.add_rope_dimension_sections(
@@ -112,6 +121,15 @@ def write_delta_net(vocabulary: Path, target: Path, shape: KindShape = TINY) -> 
     writer.gguf.add_ssm_time_step_rank(shape.state_heads)
     writer.gguf.add_ssm_group_count(1)
     blocks = [common | (attention if at % 4 == 3 else net) for at in range(shape.blocks)]
+    if has_heads:
+        heads = {
+            "nextn.eh_proj.weight": (shape.width, 2 * shape.width),
+            "nextn.enorm.weight": (shape.width,),
+            "nextn.hnorm.weight": (shape.width,),
+            "nextn.shared_head_norm.weight": (shape.width,),
+        }
+        writer.gguf.add_nextn_predict_layers(1)
+        blocks.append(common | attention | heads)
     return writer.write(vocabulary, blocks)
 
 
@@ -183,7 +201,12 @@ class _Writer:
     """One file."""
 
     def __init__(
-        self, target: Path, architecture: str, shape: KindShape, norm: str = "output_norm"
+        self,
+        target: Path,
+        architecture: str,
+        shape: KindShape,
+        norm: str = "output_norm",
+        num_heads: int = 0,
     ) -> None:
         self._target = target
         self._shape = shape
@@ -191,7 +214,7 @@ class _Writer:
         self.gguf = GGUFWriter(target, architecture)
         self.gguf.add_context_length(shape.ctx)
         self.gguf.add_embedding_length(shape.width)
-        self.gguf.add_block_count(shape.blocks)
+        self.gguf.add_block_count(shape.blocks + num_heads)
         self.gguf.add_layer_norm_rms_eps(1e-5)
 
     def describe_attention(self) -> None:

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.errors import ApplianceError, BadModelFile, BadSettings
-from appliance.launch.drafts import AUTO, choose_file, draft_spec, is_required
+from appliance.fit.plan.shape import can_draft_itself
+from appliance.launch.drafts import (
+    AUTO,
+    check_heads,
+    choose_file,
+    draft_spec,
+    drafts_itself,
+    is_required,
+)
 from appliance.launch.spec import ModelSpec
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
@@ -100,6 +108,9 @@ def _prepared_draft(
     """Raises as `prepare_source` does,
     unless the draft was not named: then there is none.
     """
+    check_heads(spec.settings, headers)
+    if drafts_itself(spec.settings) and any(map(can_draft_itself, headers)):
+        return None
     wanted = draft_spec(spec, target)
     if wanted is None:
         if spec.settings.draft.lower() == AUTO:

@@ -16,7 +16,7 @@ from appliance.fit.plan.planner import Candidate, Plan, make_plan, weigh
 from appliance.fit.plan.search import MAX_DRAFT_ROWS
 from appliance.fit.tuning.choices import Tuning
 from appliance.launch.checked_plan import checked_plan
-from appliance.launch.drafts import may_draft
+from appliance.launch.drafts import drafts_itself, may_draft
 from appliance.launch.files import PreparedModel
 from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
@@ -113,6 +113,7 @@ def overrides_of(spec: ModelSpec) -> Overrides:
         threads=settings.threads,
         max_body_bytes=spec.max_body_bytes,
         max_draft_rows=MAX_DRAFT_ROWS if may_draft(settings) else 0,
+        drafts_itself=drafts_itself(settings),
         moves_cells=settings.cache_reuse > 0,
         gpu=GpuOverrides(
             gpu_layers=settings.gpu_layers,

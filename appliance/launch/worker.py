@@ -71,4 +71,5 @@ def _draft_config(plan: Plan, spec: ModelSpec) -> DraftConfig | None:
         kv_cells=plan.sizes.slots * draft.window,
         max_rows=draft.max_rows,
         is_required=is_required(spec.settings),
+        is_own=draft.is_own,
     )

@@ -53,6 +53,9 @@ class ContextConfig:
     sizes: ContextSizes
     offload_kv: bool = False  # each block's KV cache is where the block is
     offload_ops: bool = False  # large steps are computed on a GPU even of weights in RAM
+    # Of the model's heads that predict one token more, instead of all its other layers:
+    # each row has what those made of the token in front of it too.
+    of_heads: bool = False
 
 
 class Context:
@@ -81,6 +84,8 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(handle)
         # to other positions: a clause; empty where they can be moved
         self.why_cells_stay = _why_cells_stay(model, self._memory, sizes.kv_type)
+        # those of heads are cells, whatever the other layers have
+        self._has_state = model.memory.has_state and not config.of_heads
         self._batch = llama_cpp.llama_batch_init(sizes.max_rows, 0, 1)
         # Fetched once: every access through the structure makes a new pointer object.
         self._columns = (self._batch.token, self._batch.pos, self._batch.logits)
@@ -103,6 +108,11 @@ class Context:
     def close(self) -> None:
         llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self.handle)
+
+    @property
+    def batch(self) -> Any:
+        """llama.cpp's batch, whose arrays `decode` fills."""
+        return self._batch
 
     def decode(self, batch: Batch) -> None:
         """Computes all rows of `batch`.
@@ -263,7 +273,7 @@ class Context:
         """
         is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
         assert is_done, "more than was kept of earlier states"
-        if self._model.memory.has_state:
+        if self._has_state:
             self._settling.add(sequence_id)
 
 
@@ -335,4 +345,6 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.offload_kqv = config.offload_kv
     params.op_offload = config.offload_ops
     params.no_perf = True
+    if config.of_heads:
+        params.ctx_type = llama_cpp.LLAMA_CONTEXT_TYPE_MTP
     return params

@@ -2,7 +2,7 @@
 
 Knows no engine and no verification.
 
-It reads the end of a sequence only: at first the last `_FIRST_TOKENS`, later as many as
+It reads the end of a sequence only: at first the last `FIRST_TOKENS`, later as many as
 there are cells for. What comes next follows mostly from what is near, so catching up
 with a long prompt costs little, and a slot's cells are few.
 """
@@ -27,7 +27,7 @@ from appliance.llama.sampling.noise import Noise
 from appliance.llama.vocabulary.differences import first_difference
 
 _log = logging.getLogger(__name__)
-_FIRST_TOKENS = 96  # of a sequence that are read before the first draft
+FIRST_TOKENS = 96  # of a sequence that are read before the first draft
 # of a slot between two proposals: the token accepted last, and the one that was drafted
 # before it
 _USUAL_ROWS = 2
@@ -40,7 +40,7 @@ _CHOOSING_DECAY = 0.1  # weight of the newest observation
 
 
 @dataclass
-class _SlotCells:
+class SlotCells:
     """What a slot's cells hold."""
 
     base: int = 0  # the sequence's position from which on `tokens` are the same
@@ -50,7 +50,7 @@ class _SlotCells:
 
 
 @dataclass(kw_only=True)
-class _Draft:
+class Draft:
     """A proposal in the making."""
 
     request: DraftRequest
@@ -83,7 +83,7 @@ class DraftModel:
         self._num_common = min(model.num_vocab, num_target_vocab)
         self._most_rows = config.sizes.max_rows
         self._window = config.sizes.kv_cells // config.sizes.slots
-        self._held: dict[int, _SlotCells] = {}
+        self._held: dict[int, SlotCells] = {}
         self._cost = StepCost(attention)
         self._choosing_ms = 0.0  # a token, once it is computed what it may be
         self._is_off = False
@@ -156,15 +156,15 @@ class DraftModel:
         """Tokens to compute before the first can be drafted."""
         held = self._held.get(request.slot)
         if held is None:
-            return min(len(request.tokens), _FIRST_TOKENS)
+            return min(len(request.tokens), FIRST_TOKENS)
         if self._is_full(held, request):
             return self._window // 2
         return len(request.tokens) - (held.base - held.num_added) - _num_known(held, request.tokens)
 
-    def _is_full(self, held: _SlotCells, request: DraftRequest) -> bool:
+    def _is_full(self, held: SlotCells, request: DraftRequest) -> bool:
         return len(request.tokens) - held.base + held.num_added + request.most_tokens > self._window
 
-    def _catch_up(self, requests: Seq[DraftRequest]) -> list[_Draft]:
+    def _catch_up(self, requests: Seq[DraftRequest]) -> list[Draft]:
         """Computes, in one batch, what of the requests' tokens is new."""
         batch, drafts = Batch(), []
         for request in sorted(requests, key=self._num_pending):
@@ -174,14 +174,11 @@ class DraftModel:
             held = self._held[request.slot]
             row = -1
             for at, token in enumerate(pending, 1):
-                row = batch.add(
-                    token, len(held.tokens), request.slot, wants_logits=at == len(pending)
-                )
-                held.tokens.append(token)
+                row = self._add_known(batch, request.slot, token, wants_logits=at == len(pending))
             held.num_confirmed = len(held.tokens)
             seed = request.sampling.seed
             assert seed is not None, "the engine sets one for every request"
-            drafts.append(_Draft(request=request, noise=Noise(seed), row=row))
+            drafts.append(Draft(request=request, noise=Noise(seed), row=row))
         if drafts:
             self._decode(batch)
         return drafts
@@ -193,7 +190,7 @@ class DraftModel:
         held = self._held.get(request.slot)
         tokens = request.tokens
         if held is None or self._is_full(held, request):
-            num_tokens = _FIRST_TOKENS if held is None else self._window // 2
+            num_tokens = FIRST_TOKENS if held is None else self._window // 2
             self._context.clear(request.slot)
             base = max(len(tokens) - num_tokens, 0)
             added = (
@@ -201,7 +198,7 @@ class DraftModel:
                 if base and self._model.adds_bos and self._model.bos is not None
                 else []
             )
-            self._held[request.slot] = _SlotCells(base, len(added))
+            self._held[request.slot] = SlotCells(base, len(added))
             return [*added, *tokens[base:]]
         offset = held.base - held.num_added
         num_known = _num_known(held, tokens)
@@ -210,7 +207,7 @@ class DraftModel:
             del held.tokens[num_known:]
         return list(tokens[num_known + offset :])
 
-    def _draft(self, drafts: Seq[_Draft]) -> None:
+    def _draft(self, drafts: Seq[Draft]) -> None:
         """One token for every slot that goes on,
         then one batch for the next, until none does.
         """
@@ -220,15 +217,21 @@ class DraftModel:
                 return
             batch = Batch()
             for draft in going_on:
-                held = self._held[draft.request.slot]
-                draft.row = batch.add(
-                    draft.tokens[-1], len(held.tokens), draft.request.slot, wants_logits=True
-                )
-                held.tokens.append(draft.tokens[-1])
+                draft.row = self._add_drafted(batch, draft)
             self._decode(batch)
             drafts = going_on
 
-    def _extended(self, drafts: Seq[_Draft]) -> list[_Draft]:
+    def _add_known(self, batch: Batch, slot: int, token: int, *, wants_logits: bool) -> int:
+        """The row of the next token that the sequence has."""
+        tokens = self._held[slot].tokens
+        tokens.append(token)
+        return batch.add(token, len(tokens) - 1, slot, wants_logits)
+
+    def _add_drafted(self, batch: Batch, draft: Draft) -> int:
+        """The row of the token that was drafted last."""
+        return self._add_known(batch, draft.request.slot, draft.tokens[-1], wants_logits=True)
+
+    def _extended(self, drafts: Seq[Draft]) -> list[Draft]:
         """Those that go on, all with a token more."""
         started_s = time.perf_counter()
         rows = self._context.logits_in_place([draft.row for draft in drafts])
@@ -241,7 +244,7 @@ class DraftModel:
         )
         return going_on
 
-    def _extend(self, draft: _Draft, row: Row) -> bool:
+    def _extend(self, draft: Draft, row: Row) -> bool:
         """Appends a token unless the draft doubts it;
         whether another one is to follow.
         """
@@ -282,7 +285,7 @@ class DraftModel:
         )
 
 
-def _num_known(held: _SlotCells, tokens: Seq[int]) -> int:
+def _num_known(held: SlotCells, tokens: Seq[int]) -> int:
     """How many tokens of the slot's cells are the sequence's; never its last one, whose
     logits are wanted.
     """

@@ -38,7 +38,7 @@ class Model:
 
     With `use_mmap` weights stay in the mapped file, where the devices that hold them
     allow it. `is_dry`: nothing can be computed with it, but what a context would take
-    can be asked.
+    can be asked. `with_heads`: the layers that predict further tokens are loaded too.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Model:
         vocab_only: bool = False,
         use_mmap: bool = True,
         is_dry: bool = False,
+        with_heads: bool = False,
         gpu: GpuLayers | None = None,
     ) -> None:
         handle = self.handle = load_handle(
@@ -57,6 +58,7 @@ class Model:
             vocab_only=vocab_only,
             is_mapped=use_mmap and not is_dry,  # llama.cpp insists
             is_dry=is_dry,
+            with_heads=with_heads,
             gpu=gpu or GpuLayers(),
         )
         self._dry_samplers: dict[tuple[object, ...], ctypes.c_void_p] = {}

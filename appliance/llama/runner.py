@@ -17,6 +17,7 @@ from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.kernels.loading import foreign_count
 from appliance.llama.model import Model
+from appliance.llama.own_heads import OwnHeads
 from appliance.llama.sampling.choosing import Draw, Sampling
 from appliance.llama.sampling.logits import Row, check_row, logprobs
 from appliance.llama.sampling.sampler import SamplerChain
@@ -47,6 +48,7 @@ class LlamaRunner:
         sizes = config.sizes
         max_depth = None if model.memory.can_roll_back else self._context.rollback_states
         self._samplers: dict[int, SamplerChain] = {}
+        self._heads: list[OwnHeads] = []
         self._sampling = Sampling(sizes.threads, model.end_tokens)
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
@@ -105,8 +107,16 @@ class LlamaRunner:
     def copy_moved(self, source_id: int, target_id: int, first: int, last: int, shift: int) -> bool:
         return self._context.copy_moved(source_id, target_id, first, last, shift)
 
+    def add_heads(self, kind: type[OwnHeads], config: ContextConfig) -> OwnHeads:
+        """A drafter that reads what this runner computes from now on. Raises `LoadFailed`."""
+        heads = kind(self._model, self._context, config, attention=self.capabilities.attention)
+        self._heads.append(heads)
+        return heads
+
     def decode(self, batch: Batch) -> None:
         self._context.decode(batch)
+        for heads in self._heads:
+            heads.note(batch)
 
     def synchronize(self) -> None:
         self._context.synchronize()

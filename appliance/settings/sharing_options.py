@@ -132,8 +132,9 @@ class SharingOptions:
         Option(
             help="A smaller model of the same family that drafts what may follow, so that the "
             "model can verify several tokens per step where that is faster; answers stay the "
-            "same. Anything that MODEL can be, auto for the catalog's choice if there is one "
-            "and it fits, or off",
+            "same. Anything that MODEL can be, mtp for the model's own heads (multi-token "
+            "prediction), auto for these or else the catalog's choice, if there is one and it "
+            "fits, or off",
             parser=opt.path_or_name(),
             group=SPECULATION,
             metavar="MODEL",

@@ -17,6 +17,7 @@ class DraftConfig(Record, frozen=True):
     kv_cells: int
     max_rows: int  # of one decode
     is_required: bool = True  # rather no service than one without it
+    is_own: bool = False  # the served model's own heads, instead of another model
 
 
 class WorkerConfig(Record, frozen=True, kw_only=True):

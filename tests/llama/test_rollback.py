@@ -5,10 +5,7 @@ taken back, and answers are those without drafts; where it does not, nothing is 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,19 +13,11 @@ from appliance.protocol.kept_states import keeps_earlier_states
 from appliance.store.gguf_header import read_header
 from bench.memory_kinds import KINDS, TINY
 from tests.conftest import Embedded
+from tests.llama.reports import PROMPTS, report_of
 
 NEAR_TIE = 2e-2  # between two tokens' logits: what rounding may turn
 ROUNDING = 0.05  # between the same logits from steps of other shapes
 KEEPING = ("delta-net", "convolution", "convolution-and-window")
-PROMPTS = [f"Once upon a time there were {count} ships" for count in range(12)]
-
-
-def in_child(module: str, *arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", f"tests.llama.{module}", *map(str, arguments)]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr[-2000:]
-    report: dict[str, Any] = json.loads(child.stdout)
-    return report
 
 
 @pytest.fixture(params=KEEPING)
@@ -42,7 +31,7 @@ def test_answers_are_those_without_drafts(keeping: Path, kv_type: str, tmp_path:
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps(PROMPTS))
     for way in ("greedy", "seeded"):
-        report = in_child("drafted_equality", keeping, prompts, 64, kv_type, way)
+        report = report_of("drafted_equality", keeping, prompts, 64, kv_type, way)
         assert max(report["gaps"], default=0.0) < NEAR_TIE
         assert len(report["gaps"]) <= 1
         assert report["num_drafted"] > 400
@@ -52,7 +41,7 @@ def test_answers_are_those_without_drafts(keeping: Path, kv_type: str, tmp_path:
 
 def test_what_was_taken_back_is_in_no_save(keeping: Path) -> None:
     for kv_type in ("f16", "q8_0"):
-        report = in_child("rollback_saves", keeping, kv_type)
+        report = report_of("rollback_saves", keeping, kv_type)
         assert report["states"] == 4
         assert max(report["gaps"]) < ROUNDING
 
@@ -60,6 +49,6 @@ def test_what_was_taken_back_is_in_no_save(keeping: Path) -> None:
 def test_which_states_can_be_kept_is_known_before(embedded: Embedded, tmp_path: Path) -> None:
     for kind, write in KINDS.items():
         model = write(embedded.files["Q8_0"], tmp_path / f"{kind}.gguf", TINY)
-        is_kept = in_child("rollback_saves", model, "f16")["states"] > 0
+        is_kept = report_of("rollback_saves", model, "f16")["states"] > 0
         assert keeps_earlier_states(read_header(model).architecture) == is_kept
         assert (kind in KEEPING) == is_kept

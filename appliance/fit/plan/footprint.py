@@ -19,7 +19,7 @@ from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
 from appliance.fit.plan.kernel_scratch import kernel_scratch_bytes
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.repacking import repacked_bytes
-from appliance.fit.plan.shape import ModelShape
+from appliance.fit.plan.shape import ModelShape, head_tensors
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
@@ -32,7 +32,7 @@ _WORKER_BYTES = 27 * _MIB
 CODE_BYTES = 34 * _MIB
 # of it what is run for every token; the rest can be dropped and read again
 BUSY_CODE_BYTES = 5 * _MIB
-_SMALL_BUFFERS_BYTES = 2 * _MIB
+SMALL_BUFFERS_BYTES = 2 * _MIB
 # Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for
 # 128,256, each with as many BPE merges. On top of it the worker keeps the texts of some
 # thousands of tokens.
@@ -62,8 +62,6 @@ _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling/choosing.py
 # per row of a step: token, position, KV index, output index, and what alignment adds
 _POSITION_BYTES = 32
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
-DRAFT_WINDOW = 512  # tokens of each slot that a draft model sees
-DRAFT_ROWS = 256  # of a draft model's step at most
 _LOOKUP_TOKEN_BYTES = (
     106  # and what prompt lookup knows of it (appliance/engine/drafting/prompt_lookup.py)
 )
@@ -238,6 +236,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     instead of mapped, there are none.
     """
     weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
+    weights_bytes -= sum(tensor.num_bytes for tensor in head_tensors(header))
     repacked = repacked_bytes(header, size.repacked_types)
     num_samplers = min(size.sizes.threads, size.sizes.slots, _MOST_SAMPLER_THREADS)
     if size.embeds:
@@ -261,7 +260,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         if size.embeds
         else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
         template_bytes=0 if size.embeds else _template_bytes(header),
-        worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
+        worker_bytes=_WORKER_BYTES + SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
@@ -282,28 +281,6 @@ def _token_bytes(size: ServeSize) -> int:
         _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.sizes.max_draft_rows else 0
     )
     return _TOKEN_BYTES * num_cells + lookup_bytes
-
-
-def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
-    """What a draft model takes beside its target,
-    whose size is `size`, in the same process.
-
-    That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which
-    reads prompts in small steps.
-    """
-    sizes = dataclasses.replace(
-        size.sizes,
-        kv_cells=size.sizes.slots * DRAFT_WINDOW,
-        kv_type="f16",
-        max_rows=DRAFT_ROWS,
-        ubatch_rows=min(size.sizes.ubatch_rows, DRAFT_ROWS),
-        max_draft_rows=0,
-        rollback_states=0,
-    )
-    draft_size = dataclasses.replace(size, sizes=sizes, max_body_bytes=0)
-    alone = footprint(header, shape, draft_size)
-    not_taken = alone.worker_bytes + alone.grammar_bytes + alone.template_bytes
-    return alone.own_bytes - not_taken + _SMALL_BUFFERS_BYTES
 
 
 def shared_bytes(max_body_bytes: int) -> int:

@@ -22,5 +22,6 @@ class Overrides:
     threads: int | None = None
     max_body_bytes: int | None = None
     max_draft_rows: int = 0  # of a step, beside one row per slot
+    drafts_itself: bool = False  # where the file has heads for it
     moves_cells: bool = False  # to other positions
     gpu: GpuOverrides = field(default_factory=GpuOverrides)

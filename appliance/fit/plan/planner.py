@@ -29,13 +29,14 @@ from pathlib import Path
 from appliance.errors import NothingFits
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import Budget
-from appliance.fit.plan.footprint import DRAFT_ROWS, DRAFT_WINDOW, Footprint, draft_bytes
+from appliance.fit.plan.drafting import DRAFT_ROWS, DRAFT_WINDOW, draft_bytes, heads_bytes
+from appliance.fit.plan.footprint import Footprint
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.placement import Placement
 from appliance.fit.plan.quality import Ranking, rank
 from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
 from appliance.fit.plan.search import PlanOption, grow, options_of, with_drafts
-from appliance.fit.plan.shape import read_shape
+from appliance.fit.plan.shape import can_draft_itself, read_shape
 from appliance.fit.tuning.choices import Tuning
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
@@ -80,6 +81,7 @@ class DraftPlan:
     window: int
     max_rows: int
     missing_bytes: int = 0  # above 0: there is no room for it, and it is not loaded
+    is_own: bool = False  # heads of the model itself, instead of another model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,8 @@ def make_plan(
         raise NothingFits(nothing_fits(options, budget))
     if choice.grown.size.embeds:
         draft = None
-    need_of_draft, draft_plan = _draft_of(draft, with_drafts(choice.smallest, budget), budget)
+    drafting = with_drafts(choice.smallest, budget)
+    need_of_draft, draft_plan = _heads_of(drafting, budget) or _draft_of(draft, drafting, budget)
     if need_of_draft:
         room = _less(budget, need_of_draft)
         choice = replace(choice, grown=grow(with_drafts(choice.smallest, room), room))
@@ -181,6 +184,18 @@ def make_plan(
     )
 
 
+def _heads_of(target: PlanOption, budget: Budget) -> tuple[int, DraftPlan | None] | None:
+    """As `_draft_of`, of the file's own heads; None where it has none, or may not draft
+    with them.
+    """
+    if not (target.overrides.drafts_itself and can_draft_itself(target.header)):
+        return None
+    if not target.size.sizes.max_draft_rows:  # and then earlier states are not kept
+        return 0, None
+    num_bytes = heads_bytes(target.header, target.shape, target.size)
+    return _draft_within(target, budget, target.header, num_bytes, is_own=True)
+
+
 def _draft_of(
     draft: GgufHeader | None, target: PlanOption, budget: Budget
 ) -> tuple[int, DraftPlan | None]:
@@ -189,8 +204,14 @@ def _draft_of(
     """
     if draft is None:
         return 0, None
-    assert target.need is not None
     num_bytes = draft_bytes(draft, read_shape(draft), target.size)
+    return _draft_within(target, budget, draft, num_bytes, is_own=False)
+
+
+def _draft_within(
+    target: PlanOption, budget: Budget, draft: GgufHeader, num_bytes: int, *, is_own: bool
+) -> tuple[int, DraftPlan]:
+    assert target.need is not None
     missing_bytes = max(target.need.claimed_bytes + num_bytes - budget.usable_bytes, 0)
     plan = DraftPlan(
         path=draft.path,
@@ -198,6 +219,7 @@ def _draft_of(
         window=DRAFT_WINDOW,
         max_rows=DRAFT_ROWS,
         missing_bytes=missing_bytes,
+        is_own=is_own,
     )
     return (0 if missing_bytes else num_bytes), plan
 

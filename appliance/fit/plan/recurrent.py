@@ -53,8 +53,8 @@ NO_STATE = StateShape()
 def read_state(
     header: GgufHeader, kv_heads: tuple[int, ...], feed_forwards: tuple[int, ...]
 ) -> StateShape:
-    """By the heads for keys and the feed-forward widths of the layers. Raises
-    `BadModelFile` where a dimension is no number.
+    """By the heads for keys and the feed-forward widths of the layers, those that only
+    draft left out. Raises `BadModelFile` where a dimension is no number.
     """
     layers = _layers(header, kv_heads, feed_forwards)
     if not layers:
@@ -85,7 +85,7 @@ def _layers(
     header: GgufHeader, kv_heads: tuple[int, ...], feed_forwards: tuple[int, ...]
 ) -> frozenset[int]:
     arch = header.architecture
-    own = range(len(kv_heads) - header.integer(f"{arch}.nextn_predict_layers", 0))
+    own = range(len(kv_heads))
     if arch in _IN_ALL:
         return frozenset(own)
     if arch in _BY_INTERVAL:

@@ -9,11 +9,13 @@ assumed, as it is allocated.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
 from appliance.fit.plan.recurrent import NO_STATE, StateShape, read_state
-from appliance.store.gguf_header import GgufHeader
+from appliance.protocol.draft_heads import may_have_heads
+from appliance.store.gguf_header import GgufHeader, Tensor
 from appliance.store.gguf_values import bad_file
 
 _MAX_LAYERS = 4096  # LLAMA_MAX_LAYERS is 512 today
@@ -70,7 +72,8 @@ def read_shape(header: GgufHeader) -> ModelShape:
         raise bad_file(header.path, f"it rotates more than the {key_length} values of a head")
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
     feed_forwards = _per_layer(header, f"{arch}.feed_forward_length", num_layers, 0)
-    state = read_state(header, num_kv_heads, feed_forwards)
+    num_computed = num_layers - num_head_layers(header)
+    state = read_state(header, num_kv_heads[:num_computed], feed_forwards)
     return ModelShape(
         train_ctx=_bounded(header, f"{arch}.context_length", _MAX_DIM),
         embedding=embedding,
@@ -94,10 +97,36 @@ def read_shape(header: GgufHeader) -> ModelShape:
 def _cell_heads(
     header: GgufHeader, num_kv_heads: tuple[int, ...], state: StateShape
 ) -> tuple[int, ...]:
-    """Of the layers that have KV cells: a state takes their place, but in Falcon-H1."""
+    """Of the layers that have KV cells: a state takes their place, but in Falcon-H1, and
+    layers that only draft have theirs elsewhere.
+    """
     if header.architecture == "falcon-h1":
         return num_kv_heads
-    return tuple(0 if at in state.layers else heads for at, heads in enumerate(num_kv_heads))
+    num_computed = len(num_kv_heads) - num_head_layers(header)
+    return tuple(
+        0 if at in state.layers or at >= num_computed else heads
+        for at, heads in enumerate(num_kv_heads)
+    )
+
+
+def num_head_layers(header: GgufHeader) -> int:
+    """The last ones of the file, which only draft; 0 where it has none that can."""
+    arch = header.architecture
+    return header.integer(f"{arch}.nextn_predict_layers", 0) if may_have_heads(arch) else 0
+
+
+def can_draft_itself(header: GgufHeader) -> bool:
+    """Whether llama.cpp can draft with the file's own heads; of more layers than one it
+    cannot.
+    """
+    return num_head_layers(header) == 1
+
+
+def head_tensors(header: GgufHeader) -> Iterable[Tensor]:
+    """Those that are loaded only where the heads draft."""
+    first = header.integer(f"{header.architecture}.block_count", 0) - num_head_layers(header)
+    names = tuple(f"blk.{first + at}." for at in range(num_head_layers(header)))
+    return (tensor for tensor in header.tensors if tensor.name.startswith(names))
 
 
 def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: int) -> int:

@@ -21,10 +21,12 @@ def load_handle(
     vocab_only: bool,
     is_mapped: bool,
     is_dry: bool,
+    with_heads: bool,
     gpu: GpuLayers,
 ) -> llama_cpp.llama_model_p:
     """What llama.cpp calls the loaded model. `is_mapped`: weights stay in the mapped file;
-    `is_dry`: nothing is allocated. Raises `LoadFailed`.
+    `is_dry`: nothing is allocated; `with_heads`: those that predict further tokens too.
+    Raises `LoadFailed`.
     """
     library.start()
     params = llama_cpp.llama_model_default_params()
@@ -34,6 +36,7 @@ def load_handle(
         llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
     )
     params.no_alloc = is_dry
+    params.load_mtp = with_heads
     gpu_params = GpuParams(gpu)
     gpu_params.apply(params)
     library.take_errors()

@@ -15,6 +15,7 @@ from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.embedding import EmbeddingContext
 from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.model import Model
+from appliance.llama.own_heads import OwnHeads
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.child import translation
 from appliance.worker.config import DraftConfig, WorkerConfig
@@ -65,6 +66,7 @@ def _load_model(config: WorkerConfig) -> Model:
         Path(config.model_path),
         use_extra_bufts=config.use_extra_bufts,
         use_mmap=config.use_mmap,
+        with_heads=config.draft is not None and config.draft.is_own,
         gpu=translation.gpu_layers(config),
     )
     if model.splits_by_guess:
@@ -85,7 +87,12 @@ def _load_draft(
     """Raises `LoadFailed` if it cannot draft for `target`
     and is required; else there is none.
     """
+    drafter: DraftModel
     try:
+        if draft.is_own:
+            drafter = runner.add_heads(OwnHeads, sizes)
+            drafter.learn_curve()
+            return drafter
         model = load_draft(
             Path(draft.model_path),
             target,

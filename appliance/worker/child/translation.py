@@ -21,6 +21,7 @@ from appliance.llama.gpu import GpuLayers
 from appliance.llama.kernels import loading as kernels
 from appliance.llama.memory_kind import MemoryKind
 from appliance.llama.model import Model
+from appliance.llama.own_heads import OwnHeads
 from appliance.protocol.kept_states import keeps_earlier_states
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
@@ -206,7 +207,8 @@ def speculation(
     """Who drafts, or why nobody does."""
     drafters = [PromptLookup.name] if config.prompt_lookup else []
     if has_draft and config.draft is not None:
-        drafters.append(f"{DraftModel.name} {Path(config.draft.model_path).stem}")
+        is_own, path = config.draft.is_own, Path(config.draft.model_path)
+        drafters.append(OwnHeads.name if is_own else f"{DraftModel.name} {path.stem}")
     if not drafters and config.draft is None:
         return "off"
     if memory.has_state and not keeps_earlier_states(architecture):

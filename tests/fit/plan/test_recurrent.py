@@ -10,36 +10,17 @@ from pathlib import Path
 import pytest
 
 from appliance.fit.plan.budget import Budget
-from appliance.fit.plan.footprint import ServeSize, footprint
+from appliance.fit.plan.footprint import footprint
 from appliance.fit.plan.planner import Plan, make_plan
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning
 from appliance.llama.checks import DryLoads, ReservedBytes
-from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader, read_header
-from bench.memory_kinds import KINDS, KindShape
+from bench.memory_kinds import KINDS
 from tests.conftest import Embedded
-from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES
+from tests.fit.plan.plan_inputs import DEVICE, HYBRID, OVERRIDES, size_of
 
-SHAPE = KindShape(width=256, head=64, heads=4, kv_heads=2, ff=512, blocks=8, state=64)
 HYBRIDS = ("delta-net", "convolution", "convolution-and-window")
-
-
-def size_of(rollback_states: int, kv_type: str = "f16", kv_cells: int = 1024) -> ServeSize:
-    return ServeSize(
-        sizes=ContextSizes(
-            kv_cells=kv_cells,
-            slots=4,
-            max_rows=256,
-            kv_type=kv_type,
-            threads=1,
-            batch_threads=1,
-            ubatch_rows=128,
-            flash_attention=True,
-            max_draft_rows=16,
-            rollback_states=rollback_states,
-        )
-    )
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
@@ -47,7 +28,7 @@ def size_of(rollback_states: int, kv_type: str = "f16", kv_cells: int = 1024) ->
 def test_cells_and_states_take_what_llama_cpp_says(
     kind: str, kv_type: str, embedded: Embedded, tmp_path: Path
 ) -> None:
-    model = KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", SHAPE)
+    model = KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", HYBRID)
     header = read_header(model)
     shape = read_shape(header)
     dry_loads = DryLoads(tmp_path / "dry_loads.json")
@@ -72,7 +53,7 @@ def test_earlier_states_are_planned_where_they_take_an_eighth_at_most(
     embedded: Embedded, tmp_path: Path
 ) -> None:
     model = KINDS["delta-net"](
-        embedded.files["Q8_0"], tmp_path / "model.gguf", replace(SHAPE, state=256)
+        embedded.files["Q8_0"], tmp_path / "model.gguf", replace(HYBRID, state=256)
     )
     header = read_header(model)
     state_bytes = read_shape(header).state.num_bytes
