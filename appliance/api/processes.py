@@ -13,9 +13,9 @@ from starlette.responses import Response
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
-from appliance.gateway.heat import Heat, heat
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import ModelStatus, Process, processes
+from appliance.gateway.thermal.heat import Heat, heat
 
 
 class ProcessesRecord(msgspec.Struct, kw_only=True):
@@ -36,14 +36,15 @@ def process_routes(gateway: Gateway) -> FormatRouter:
         bytes, times in seconds.
 
         `budget_bytes` is the memory that all processes may take together; `heat` is null where
-        the kernel tells nothing of it.
+        the kernel tells nothing of it; its `share` is the part of the machine's power that
+        its `governor` lets models use.
         """
         found = await processes(gateway.models_of(caller).distinct)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
             budget_bytes=None if memory is None else memory.budget_bytes,
             left_bytes=None if memory is None else memory.left_bytes,
-            heat=await heat(),
+            heat=await heat(gateway.metrics.heat),
             server=found.server,
             models=found.models,
             workers=found.workers,

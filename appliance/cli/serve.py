@@ -139,6 +139,7 @@ def _work_beside(
 ) -> list[asyncio.Task[None]]:
     works = (
         ("memory pressure", service.watch.run()),
+        ("heat", service.thermal.run()),
         ("certificates", _renew(service.certificates)),
         ("reload", _reload(settings, service, read)),
         ("power", read_power(service.gateway)),

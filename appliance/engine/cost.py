@@ -10,6 +10,7 @@ are only carried over between buckets on the same side of it.
 
 from __future__ import annotations
 
+import copy
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
@@ -337,6 +338,25 @@ def _largest(choices: list[_RowChoice], good_rate: float) -> _RowChoice:
     return max(
         (c for c in choices if c.until_done_ms * good_rate <= best_ms), key=lambda c: c.num_rows
     )
+
+
+class Work:
+    """Adds up what steps would have taken by what was known of `cost` at the first one,
+    whatever rows they had: what it learns afterwards, also of a machine that slows down,
+    does not count.
+    """
+
+    def __init__(self, cost: StepCost) -> None:
+        self._cost = cost
+        self._first: StepCost | None = None
+        self.done_ms = 0.0
+
+    def count(self, num_rows: int, num_attended: int, num_cells: int) -> None:
+        """A step; see `StepCost.shape`."""
+        if self._first is None:
+            self._first = copy.deepcopy(self._cost)
+        shape = self._first.shape(num_rows, num_attended, num_cells)
+        self.done_ms += self._first.estimate_ms(shape) or 0.0
 
 
 def _bucket_of(num_rows: int) -> int:

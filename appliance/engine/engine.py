@@ -13,7 +13,7 @@ from itertools import islice
 from appliance.engine.cache.cells import Cells
 from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.engine.cache.keep_policy import KeepPolicy
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import StepCost, Work
 from appliance.engine.curve import learn_curve
 from appliance.engine.drafting.drafter import Drafting, DraftUse
 from appliance.engine.limits import Limits
@@ -66,6 +66,7 @@ class Engine:
         self._drafting = drafting if runner.capabilities.max_draft_rows else None
         self._was_plain = False  # the step before
         self._relief = NO_RELIEF
+        self.work = Work(self._cost)
         self.num_steps = 0
         self.num_rows = 0  # of all steps
         self.num_sampled_tokens = 0
@@ -120,10 +121,16 @@ class Engine:
         self._relief = relief
         self._cells.bound_host(relief.max_host_bytes)
 
-    def learn_curve(self, limit_s: float) -> None:
-        """Before the first request:
-        measures how long steps take, for at most about `limit_s`.
+    def pace(self, share: float) -> float:
+        """Uses this share of the machine's power, with fewer threads where these change
+        no answer; returns in which share of time steps are to be computed for that.
         """
+        duty = self._runner.pace(share)
+        self._scheduler.pace(duty)
+        return duty
+
+    def learn_curve(self, limit_s: float) -> None:
+        """Before the first request: measures how long steps take, for about `limit_s`."""
         learn_curve(self._runner, self._cost, self._clock, limit_s)
 
     def take_back(self, saved: SavedPrefix) -> None:
@@ -186,9 +193,7 @@ class Engine:
             self._scheduler.take_again(seq)
 
     def step(self) -> list[Output]:
-        """One decode for all running sequences;
-        returns what it brought, in order of admission.
-        """
+        """One decode for all running sequences; returns what it brought, oldest first."""
         broken = self._open_admitted()
         step = self._scheduler.schedule()
         if not step.batch:
@@ -197,6 +202,7 @@ class Engine:
         drafting_s = self._clock()
         self._draft(step)
         self.num_rows += len(step.batch)
+        self.work.count(len(step.batch), step.num_attended, step.num_scanned)
         started_s = self._clock()
         try:
             self._runner.decode(step.batch)
@@ -368,9 +374,7 @@ class Engine:
         return None
 
     def _break_all(self, step: ScheduledStep, error: DecodeFailed) -> list[Output]:
-        """Every sequence of a failed batch ends:
-        its cells hold nothing that could be continued.
-        """
+        """Every sequence of a failed batch ends: its cells hold nothing to go on from."""
         _log.error("decoding %d rows failed: %s", len(step.batch), error)
         return [self._break(self._sequences[request_id], error) for request_id in step.computed]
 

@@ -41,6 +41,7 @@ class RowPlanner:
         self._limits = limits
         self._cost = cost
         self._cells = cells
+        self.duty = 1.0  # the share of time in which steps are computed
         self._num_turns = 0  # of those that decode and of prompts, where these take turns
 
     @cached_property
@@ -163,13 +164,14 @@ class RowPlanner:
             return self._cost.shape(num_rows, num_attended + num_own, self.num_scanned(num_rows))
 
         one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
-        budget_ms = max(_MAX_LONE_STEP_MS, _MIN_LONE_ROWS * one_row_ms)
+        # A rest follows each step, so that all together is what somebody waits.
+        budget_ms = max(_MAX_LONE_STEP_MS * self.duty, _MIN_LONE_ROWS * one_row_ms)
         if decoding:
             decoding_alone = self._cost.shape(
                 num_decode_rows, num_attended, self.num_scanned(num_decode_rows)
             )
             decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
-            budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
+            budget_ms = max(self._limits.max_stall_ms * self.duty, _MIN_STALL_STEPS * decode_ms)
         num_pending = sum(seq.num_tokens_ahead for seq in prefilling)
         return self._cost.best_rows(
             num_others=num_decode_rows,

@@ -162,6 +162,12 @@ class Runner(Protocol):
         which the cells of the batch's slots hold nothing valid.
         """
 
+    def pace(self, share: float) -> float:
+        """Computes with fewer threads, if every result stays the same and so few are
+        enough to use this share of the power of all; returns what is left to be saved by
+        waiting, as the share of time in which these may compute.
+        """
+
     def synchronize(self) -> None:
         """Waits until the last decode is done; `sample` does that itself."""
 

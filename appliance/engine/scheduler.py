@@ -60,6 +60,10 @@ class Scheduler:
     def num_preempted(self) -> int:
         return sum(seq.status is SequenceStatus.PREEMPTED for seq in self.running.values())
 
+    def pace(self, duty: float) -> None:
+        """Steps are computed in this share of time: see `RowPlanner.duty`."""
+        self._planner.duty = duty
+
     def add(self, seq: Sequence) -> None:
         """Queues a sequence.
 

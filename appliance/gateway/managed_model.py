@@ -27,7 +27,7 @@ from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.client import OnComputed, nothing_to_tell
 
@@ -157,7 +157,7 @@ class ManagedModel:
             heartbeat_age_s=None,
         )
 
-    def relieve(self, relief: Relief) -> None:
+    def relieve(self, relief: Relief | Pace) -> None:
         if self.loaded is not None:
             self.loaded.worker.relieve(relief)
 

@@ -141,6 +141,10 @@ class Context:
         self._turning.clear()
         self._settling.difference_update(row.slot for row in batch.rows)
 
+    def use_threads(self, threads: int, batch_threads: int) -> None:
+        """From the next decode on: those that compute a single row, and several."""
+        llama_cpp.llama_set_n_threads(self.handle, threads, batch_threads)
+
     def synchronize(self) -> None:
         """Waits until the last decode is done."""
         llama_cpp.llama_synchronize(self.handle)

@@ -5,6 +5,7 @@ Knows no requests and no text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from itertools import islice
@@ -117,6 +118,17 @@ class LlamaRunner:
         self._context.decode(batch)
         for heads in self._heads:
             heads.note(batch)
+
+    def pace(self, share: float) -> float:
+        if not self.capabilities.exact_rows:  # threads share the sums of a row
+            return share
+        sizes = self._config.sizes
+        most = max(sizes.threads, sizes.batch_threads)
+        num_threads = max(math.ceil(share * most), 1)
+        self._context.use_threads(
+            min(sizes.threads, num_threads), min(sizes.batch_threads, num_threads)
+        )
+        return min(share * most / num_threads, 1.0)
 
     def synchronize(self) -> None:
         self._context.synchronize()

@@ -38,6 +38,10 @@ class Heartbeat(Record, frozen=True, kw_only=True):
     drafts: Drafts = Drafts()  # what speculation brought to them
     slots: list[Slot] = msgspec.field(default_factory=list)  # those in use
     num_rows: int = 0  # computed in those steps, since the process was started
+    # Since the process was started: seconds of computing steps, and of resting in between,
+    # and what these steps would take at the speed that was known before.
+    busy_s: float = 0.0
+    done_ms: float = 0.0
 
 
 class WorkerState(str, enum.Enum):

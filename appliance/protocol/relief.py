@@ -1,17 +1,21 @@
-"""What an engine does without while memory is short.
+"""What a worker does without for a while: memory, or a part of the machine's power.
 
-Knows no measure of memory, nor who decides.
+Knows no measure of either, nor who decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from appliance.errors import MemoryPressure
+from appliance.protocol.record import Record
 
 
-@dataclass(frozen=True)
-class Relief:
+class Pace(Record, frozen=True):
+    """How much of the machine's power may be used until the next one; 1 is all."""
+
+    share: float
+
+
+class Relief(Record, frozen=True):
     """Tighter bounds for a while; None leaves one as it was configured."""
 
     max_host_bytes: int | None = None  # of saved prefixes in host memory

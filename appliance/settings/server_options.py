@@ -294,6 +294,17 @@ class ServerOptions(LoggingOptions):
             metavar="MODE",
         ),
     ] = "auto"
+    thermal: Annotated[
+        str,
+        Option(
+            help="Keep sustained work just below the temperature at which the machine slows "
+            "itself down, with fewer threads and pauses between steps. auto: where the machine "
+            "was seen to slow down, and this was measured to be better; on: always; off: never",
+            parser=opt.one_of("auto", "on", "off"),
+            group=PROCESS,
+            metavar="MODE",
+        ),
+    ] = "auto"
     drain_s: Annotated[
         float,
         Option(

@@ -12,7 +12,7 @@ from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 OnComputed = Callable[[], None]
@@ -34,8 +34,8 @@ class Client(Protocol):
 
     def health(self) -> WorkerHealth: ...
 
-    def relieve(self, relief: Relief) -> None:
-        """Tighter bounds for a worker that is ready; a new one begins without any."""
+    def relieve(self, relief: Relief | Pace) -> None:
+        """What a worker that is ready does without; a new one has all again."""
 
     async def ask(self, question: Question) -> AskResult:
         """A question to the model's vocabulary and template: nothing is computed, and

@@ -15,7 +15,7 @@ from appliance.protocol.health import Heartbeat
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
 from appliance.protocol.record import Record
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.config import WorkerConfig
 
@@ -71,19 +71,13 @@ class Resume(Record, frozen=True):
     request_id: int
 
 
-class Relieve(Record, frozen=True):
-    """What to do without from now on; the last one counts, so that sending it again
-    changes nothing.
-    """
-
-    relief: Relief
-
-
 class Stop(Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Suspend | Resume | Relieve | Stop
+# Of what a worker is to do without, the last one of its kind counts: sending it again
+# changes nothing.
+ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Suspend | Resume | Relief | Pace | Stop
 
 
 # --- worker to parent -----------------------------------------------------------------

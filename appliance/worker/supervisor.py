@@ -23,7 +23,7 @@ from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Mess
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.time_limit import within
 from appliance.worker.channel import ChannelClosed
@@ -35,7 +35,6 @@ from appliance.worker.frames import (
     AskQuestion,
     Cancel,
     Embed,
-    Relieve,
     Resume,
     StepEvents,
     Stop,
@@ -226,9 +225,9 @@ class Supervisor:
         if reading.process is self._serving:
             self._serving.send(message)
 
-    def relieve(self, relief: Relief) -> None:
+    def relieve(self, relief: Relief | Pace) -> None:
         if self._serving is not None:
-            self._serving.send(Relieve(relief))
+            self._serving.send(relief)
 
     async def _ready_process(self) -> WorkerProcess:
         """Waits through a restart, within reason."""

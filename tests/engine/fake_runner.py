@@ -79,6 +79,7 @@ class FakeRunner:
         self.now_s = 0.0
         self.fail_next = False
         self.slots_without_numbers: set[int] = set()
+        self.shares: list[float] = []  # of the machine's power, as they were asked for
         self.num_saved_tokens = 0
         self.num_restored_tokens = 0
         self.num_taken_back = 0
@@ -190,6 +191,11 @@ class FakeRunner:
     def seen_by(self, slot: int, position: int) -> list[int]:
         """What a row is computed from."""
         return [cell.token for cell in self.cells[slot][: position + 1]]
+
+    def pace(self, share: float) -> float:
+        """Has half of its threads to spare."""
+        self.shares.append(share)
+        return min(2 * share, 1.0)
 
     def synchronize(self) -> None:
         """Decoding here is always done."""

@@ -18,7 +18,7 @@ from appliance.errors import ApplianceError, NothingFits, WorkerLost
 from appliance.protocol.events import EmbedResult, Event, Finished, FinishReason, Started, Usage
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest, TextPrompt
 
 REQUEST = GenerateRequest(prompt=TextPrompt("Once"))
@@ -127,7 +127,7 @@ class FakeWorker:
             heartbeat_age_s=0.25,
         )
 
-    def relieve(self, relief: Relief) -> None:
+    def relieve(self, relief: Relief | Pace) -> None:
         self.relief = relief
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:

@@ -20,7 +20,7 @@ from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.events import Event
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
-from appliance.protocol.relief import NO_RELIEF, Relief
+from appliance.protocol.relief import NO_RELIEF, Pace, Relief
 from appliance.protocol.requests import GenerateRequest
 from appliance.worker.memory_use import MemoryUse
 from tests.gateway.samples import values
@@ -39,7 +39,8 @@ class Holder:
         self._pid = pid
         self._held_bytes = prefix_mib * MIB
 
-    def relieve(self, relief: Relief) -> None:
+    def relieve(self, relief: Relief | Pace) -> None:
+        assert isinstance(relief, Relief)
         self.relief = relief
 
     def health(self) -> WorkerHealth:

@@ -71,6 +71,7 @@ EVERY_OPTION = {
     "models_dir": "/m",
     "state_dir": "/s",
     "confine": "off",
+    "thermal": "off",
     "drain_s": "1.5",
     "response_cache": "1h",
     "response_cache_bytes": "1MiB",

@@ -82,6 +82,6 @@ async def test_heat_is_shown_where_the_kernel_tells_it(
 ) -> None:
     zone = "sys/class/thermal/thermal_zone0"
     files = {f"{zone}/type": "cpu-thermal", f"{zone}/temp": "71600"}
-    monkeypatch.setattr("appliance.gateway.heat.ROOT", write_machine(tmp_path, files))
+    monkeypatch.setattr("appliance.gateway.thermal.heat.ROOT", write_machine(tmp_path, files))
     page = await open_machine(visits, serve_page, MachineHouse())
     await expect(page.get_by_text("Heat: 72 °C (cpu-thermal)")).to_be_visible()

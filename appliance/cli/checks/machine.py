@@ -99,7 +99,8 @@ def check_heat(device: Device) -> Check:
             name=name,
             status=CheckStatus.WARN,
             finding=finding,
-            way_out="Check the cooling and the power supply.",
+            way_out="Check the cooling and the power supply. `appliance serve --thermal on` stays "
+            "just below a temperature limit.",
             data=data,
         )
     return Check(name=name, status=CheckStatus.OK, finding=finding, data=data)

@@ -27,6 +27,8 @@ from appliance.gateway.queue.queues import QueueRules
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
+from appliance.gateway.thermal.governor import Mode
+from appliance.gateway.thermal.watch import ThermalWatch
 from appliance.launch.library.library import Changing, ModelLibrary
 from appliance.launch.library.served import Serving
 from appliance.launch.loader import ModelLoader
@@ -47,6 +49,7 @@ class Service:
     accounts: Accounts
     manager: ModelManager
     watch: PressureWatch
+    thermal: ThermalWatch
     http: HttpServer
     preload: tuple[str, ...]  # ids of the models to load at the start
     certificates: Certificates | None = None  # where TLS is spoken
@@ -109,6 +112,7 @@ def make_service(
         accounts=accounts,
         manager=manager,
         watch=watch,
+        thermal=ThermalWatch(router, gateway.metrics, mode=Mode(settings.thermal)),
         http=HttpServer(http_config(settings, gateway, start.body_bytes, certificates)),
         preload=tuple(model.id for model in start.models if model.is_preloaded),
         certificates=certificates,

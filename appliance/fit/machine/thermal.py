@@ -30,6 +30,7 @@ _CPU_COOLING = ("Processor", "cpufreq-", "thermal-cpufreq-")
 # Bits of the Raspberry Pi's firmware that say what holds now; those of the past are 16
 # higher.
 _PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+_PI_UNDER_VOLTAGE, _PI_SOFT_LIMIT, _PI_NOW = 1 << 0, 1 << 3, 0xF
 
 
 class ThermalState(str, enum.Enum):
@@ -47,6 +48,8 @@ class Thermal:
     hottest_celsius: float | None = None
     hottest_zone: str = ""
     throttle_count: int | None = None  # since boot, over all CPUs
+    margin_celsius: float | None = None  # up to the nearest limit of any part; below 0 beyond
+    is_by_heat: bool = False  # throttling, and not for want of power alone
     # Highest clock that is allowed over the CPU's own highest, the least of our CPUs:
     # below 1 heat, firmware, a power profile or the administrator holds them back.
     clock_share: float | None = None
@@ -80,15 +83,25 @@ def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
     share = _clock_share(root, cpus)
     if hottest is None and pi_bits is None and not known_counts and share is None:
         return None
-    state, reason = _verdict(zones, _cooling(root), pi_bits)
+    cooling = _cooling(root)
+    state, reason = _verdict(zones, cooling, pi_bits)
+    margins = [z.limit_celsius - z.celsius for z in zones if z.limit_celsius is not None]
     return Thermal(
         state=state,
         reason=reason,
         hottest_celsius=hottest.celsius if hottest else None,
         hottest_zone=hottest.name if hottest else "",
         throttle_count=sum(known_counts) if known_counts else None,
+        margin_celsius=min(margins, default=None),
+        is_by_heat=_is_hot(pi_bits) or cooling is not None or any(m <= 0 for m in margins),
         clock_share=share,
     )
+
+
+def _is_hot(pi_bits: int | None) -> bool:
+    """A Pi that lacks power has its clock capped and is throttled too."""
+    now = (pi_bits or 0) & _PI_NOW
+    return bool(now) and bool(now & _PI_SOFT_LIMIT or not now & _PI_UNDER_VOLTAGE)
 
 
 def _verdict(

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from appliance.gateway.queue.turns import NOBODY, LineState
+from appliance.gateway.thermal.heat import GovernedHeat
 from appliance.protocol.health import WorkerHealth
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.memory_use import MemoryUse
@@ -43,15 +44,19 @@ class MemoryState:
 
 
 class Gauges(Collector):
-    """Reads `models` and `memory` at every scrape; what nobody knows yet is a metric
-    without samples.
+    """Reads `models`, `memory` and `heat` at every scrape; what nobody knows yet is a
+    metric without samples.
     """
 
     def __init__(
-        self, models: Callable[[], Iterable[ModelState]], memory: Callable[[], MemoryState | None]
+        self,
+        models: Callable[[], Iterable[ModelState]],
+        memory: Callable[[], MemoryState | None],
+        heat: Callable[[], GovernedHeat | None] = lambda: None,
     ) -> None:
         self._models = models
         self._memory = memory
+        self._heat = heat
 
     def collect(self) -> Iterator[Metric]:
         models = list(self._models())
@@ -63,6 +68,7 @@ class Gauges(Collector):
         memory = self._memory()
         yield from _memory(memory)
         yield from _stalls(memory)
+        yield from _heat_of(self._heat())
 
 
 class CacheSizes(Collector):
@@ -187,6 +193,21 @@ def _stalls(memory: MemoryState | None) -> Iterator[Metric]:
             if percent is not None:
                 stalls.add_metric([kind], percent / 100)
     yield stalls
+
+
+def _heat_of(heat: GovernedHeat | None) -> Iterator[Metric]:
+    celsius = _gauge("heat_celsius", "Temperature of the machine's hottest part.")
+    margin = _gauge("heat_margin_celsius", "How far it is from where the machine slows down.")
+    throttles = _gauge("heat_throttling", "1 while heat slows the machine down.")
+    share = _gauge("heat_share_ratio", "Share of the machine's power that models may use.")
+    if heat is not None:
+        if heat.celsius is not None:
+            celsius.add_metric([], heat.celsius)
+        if heat.margin_celsius is not None:
+            margin.add_metric([], heat.margin_celsius)
+        throttles.add_metric([], heat.throttles)
+        share.add_metric([], heat.share)
+    yield from (celsius, margin, throttles, share)
 
 
 def _kinds(use: MemoryUse) -> tuple[tuple[str, int], ...]:

@@ -23,18 +23,20 @@ from appliance.gateway.telemetry.request_log import RequestLog
 from appliance.gateway.telemetry.request_metrics import RequestMetrics
 from appliance.gateway.telemetry.stats import LONGEST_S, Stats
 from appliance.gateway.telemetry.token_gaps import TokenGaps
+from appliance.gateway.thermal.heat import GovernedHeat
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
 
 
 class Metrics:
     """Counts what happens as it happens;
-    reads `memory` and what `watch` is given at each `render`.
+    reads `memory`, `heat` and what `watch` is given at each `render`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         """`clock` is in seconds."""
         self.memory: MemoryState | None = None
+        self.heat: GovernedHeat | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         labels = CallerLabels(clock)
         gaps, keys = TokenGaps(labels, LONGEST_S), KeyMetrics(labels)
@@ -66,7 +68,7 @@ class Metrics:
     def watch(self, models: Callable[[], Iterable[ModelState]]) -> None:
         """From now on `render` and `stats` include the state of these models."""
         self.stats.watch(models)
-        self._registry.register(Gauges(models, lambda: self.memory))
+        self._registry.register(Gauges(models, lambda: self.memory, lambda: self.heat))
 
     def watch_batches(self, num_waiting_lines: Callable[[], int]) -> None:
         """From now on `render` includes how many lines of batches wait."""

@@ -59,6 +59,10 @@ class Embedding:
     def relieve(self, relief: Relief) -> None:
         """Changes nothing: nothing is kept here that could be dropped."""
 
+    def pace(self, share: float) -> float:
+        """All by waiting between steps."""
+        return share
+
     def ask_slot(self, request_id: int, question: AskSlot) -> Message:  # noqa: ARG002  # the Protocol's
         """Refused: there are no slots."""
         refused = BadRequest("An embedding model has no slots: nothing of it is cached.")

@@ -107,6 +107,9 @@ class Generating:
         if self._engine.num_host_bytes < num_bytes:
             trim_heap()
 
+    def pace(self, share: float) -> float:
+        return self._engine.pace(share)
+
     def ask_slot(self, request_id: int, question: AskSlot) -> Message:
         try:
             return self._slot_files.answer(request_id, question)
@@ -145,6 +148,7 @@ class Generating:
             drafts=drafts_of(engine.drafts),
             slots=slots_of(engine.running),
             num_rows=engine.num_rows,
+            done_ms=engine.work.done_ms,
         )
 
 

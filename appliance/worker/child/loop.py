@@ -19,11 +19,14 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from appliance.protocol.events import AskResult, Failed, Message
 from appliance.protocol.health import Heartbeat
 from appliance.protocol.questions import AskSlot
-from appliance.protocol.relief import Relief
+from appliance.protocol.relief import Pace, Relief
 from appliance.worker.channel import BlockingChannel, ChannelClosed
+from appliance.worker.child.resting import Resting
 from appliance.worker.child.tokenizing.lanes import Preparing, Tokenizing
 from appliance.worker.child.tokenizing.prompts import Prompts
 from appliance.worker.child.vital import start_vital
@@ -32,7 +35,6 @@ from appliance.worker.frames import (
     Cancel,
     Embed,
     Ready,
-    Relieve,
     Resume,
     StepEvents,
     Stop,
@@ -48,7 +50,7 @@ _HEARTBEAT_S = 1.0
 _MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 _IDLE_S = 0.5  # after so long without a request, idle work is done
 
-_ForComputing = Cancel | Suspend | Resume | Relieve | Stop | AskQuestion
+_ForComputing = Cancel | Suspend | Resume | Relief | Pace | Stop | AskQuestion
 PreparedT = TypeVar("PreparedT")
 _PreparedT_contra = TypeVar("_PreparedT_contra", contravariant=True)
 
@@ -77,6 +79,11 @@ class Computing(Protocol[_PreparedT_contra]):
 
     def relieve(self, relief: Relief) -> None:
         """What to do without from now on."""
+
+    def pace(self, share: float) -> float:
+        """Uses this share of the machine's power from now on, as far as that is not done
+        by waiting between steps; returns the share of time in which steps may compute.
+        """
 
     def ask_slot(self, request_id: int, question: AskSlot) -> Message:
         """What is asked of a slot; `Failed` where that is refused."""
@@ -121,6 +128,7 @@ class WorkerLoop(Generic[PreparedT]):
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | Ready | None] = queue.SimpleQueue()
         self._sender: threading.Thread | None = None
         self._step_started_s: float | None = None
+        self._resting = Resting(time.monotonic)
 
     def start(self, ready: Ready) -> None:
         """Starts all threads, and sends `ready` once they run.
@@ -150,18 +158,21 @@ class WorkerLoop(Generic[PreparedT]):
     # --- the main thread --------------------------------------------------------------
 
     def _step(self) -> None:
-        self._step_started_s = time.monotonic()
+        self._step_started_s = started_s = time.monotonic()
         events = self._computing.step()
         self._step_started_s = None
         self._send(events)
+        self._resting.note_step(time.monotonic() - started_s)
 
     def _take_messages(self) -> bool:
         """Handles what has come in, waiting for something if there is nothing to
         compute; False means stop.
         """
         computing = self._computing
-        while not (computing.has_work and self._inbox.empty()):
+        while not (computing.has_work and self._inbox.empty() and self._resting.is_over):
             message = self._next_message()
+            if message is None:
+                break
             if isinstance(message, Stop):
                 computing.prepare_to_stop()
                 return False
@@ -171,8 +182,10 @@ class WorkerLoop(Generic[PreparedT]):
                 computing.suspend(message.request_id)
             elif isinstance(message, Resume):
                 computing.resume(message.request_id)
-            elif isinstance(message, Relieve):
-                computing.relieve(message.relief)
+            elif isinstance(message, Relief):
+                computing.relieve(message)
+            elif isinstance(message, Pace):
+                self._resting.share = computing.pace(message.share)
             elif isinstance(message, AskQuestion):
                 assert isinstance(message.question, AskSlot), "others are the tokenizers'"
                 self._send([computing.ask_slot(message.request_id, message.question)])
@@ -180,8 +193,12 @@ class WorkerLoop(Generic[PreparedT]):
                 self._send(computing.submit(message))
         return True
 
-    def _next_message(self) -> PreparedT | _ForComputing:
-        """Waits for one; a pause is used for idle work, one piece at a time."""
+    def _next_message(self) -> PreparedT | _ForComputing | None:
+        """Waits for one; a pause is used for idle work, one piece at a time. None if
+        there is none by when the next step may be computed.
+        """
+        if self._computing.has_work:
+            return self._resting.wait(self._inbox)
         while not self._computing.has_work:
             try:
                 return self._inbox.get(timeout=_IDLE_S)
@@ -237,7 +254,7 @@ class WorkerLoop(Generic[PreparedT]):
             beat = self._computing.heartbeat(
                 step_age_s=step_age_s, tokenize_age_s=self._tokenizing.age_s()
             )
-            self._outbox.put(beat)
+            self._outbox.put(msgspec.structs.replace(beat, busy_s=self._resting.busy_s))
             time.sleep(_HEARTBEAT_S)
 
 
@@ -246,5 +263,5 @@ def _is_slots(message: Submit | AskQuestion | Embed) -> bool:
 
 
 def _expected(message: ToWorker) -> _ForComputing:
-    assert isinstance(message, Cancel | Suspend | Resume | Relieve | Stop | AskQuestion), message
+    assert isinstance(message, _ForComputing), message
     return message

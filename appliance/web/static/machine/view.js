@@ -100,6 +100,7 @@ export class MachineView {
     const parts = [];
     if (heat?.celsius) parts.push(`${heat.celsius.toFixed(0)} °C${heat.part ? ` (${heat.part})` : ""}`);
     if (heat?.state) parts.push(heat.state);
+    if (heat?.share < 1) parts.push(`models use ${(heat.share * 100).toFixed(0)} % of the power to stay below the limit`);
     this.heat.hidden = !parts.length;
     this.heat.title = heat?.reason ?? "";
     this.heat.textContent = `Heat: ${parts.join(", ")}${heat?.state === "throttling" ? `. ${heat.reason}` : ""}`;

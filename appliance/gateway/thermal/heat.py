@@ -1,4 +1,4 @@
-"""How hot the machine is, for whoever asks. Knows no model and no remedy."""
+"""How hot the machine is, for whoever asks, and what is done about it. Knows no model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,24 @@ class Heat:
     part: str | None
     state: str | None  # normal, hot or throttling
     reason: str  # what `state` follows from
+    # Watching, measuring, governing or not better: see `Phase`; None where nothing is to
+    # be held back.
+    governor: str | None = None
+    share: float = 1.0  # of the machine's power that may be used
 
 
-async def heat() -> Heat | None:
+@dataclass(frozen=True, kw_only=True)
+class GovernedHeat:
+    """As it was last looked at."""
+
+    celsius: float | None
+    margin_celsius: float | None  # to where the machine slows down, as far as known
+    throttles: bool
+    phase: str
+    share: float  # of the machine's power that may be used
+
+
+async def heat(governed: GovernedHeat | None = None) -> Heat | None:
     """None where nothing is known of it. Sensors take their time: they are read in a thread."""
     thermal = await asyncio.to_thread(read_thermal, ROOT, ())
     if thermal is None:
@@ -31,4 +46,6 @@ async def heat() -> Heat | None:
         part=thermal.hottest_zone or None,
         state=None if thermal.state is None else thermal.state.value,
         reason=thermal.reason,
+        governor=None if governed is None else governed.phase,
+        share=1.0 if governed is None else governed.share,
     )

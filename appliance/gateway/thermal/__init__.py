@@ -1,0 +1,1 @@
+"""Sustained work kept just under the temperature at which the machine would slow down."""
