@@ -111,6 +111,7 @@ class Refusal:
 def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     """The plan and how it came about as JSON data; sizes in bytes and tokens."""
     record = dataclasses.asdict(plan)
+    del record["tables"]  # where they are in the file
     sizes = record.pop("sizes")  # they stand beside the rest, as they always did
     record |= {"max_batch_rows": sizes.pop("max_rows"), **sizes}
     record["fits"] = True
@@ -196,9 +197,9 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
     sizes = ("-", "-", "-", "-")
     need = candidate.need
     if need is not None:
-        other_bytes = need.claimed_bytes - need.weights_bytes - need.kv_bytes
+        other_bytes = need.claimed_bytes - need.weights_bytes - need.table_bytes - need.kv_bytes
         sizes = (
-            readable(need.weights_bytes),
+            readable(need.weights_bytes + need.table_bytes),
             readable(need.kv_bytes),
             readable(other_bytes),
             readable(need.claimed_bytes),
@@ -206,6 +207,11 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
     lengths = (str(candidate.ctx), str(candidate.kv_cells), str(candidate.slots))
     names = (candidate.quantization, candidate.quality, candidate.kv_type)
     return (mark, *names, *lengths, *sizes, candidate.reason)
+
+
+def _of_tables(need: Footprint) -> list[tuple[str, str, str]]:
+    remark = "rows that are used of per-layer embeddings, which stay in the file"
+    return [("tables", readable(need.table_bytes), remark)] if need.table_bytes else []
 
 
 def _of_output(plan: Plan) -> str:
@@ -219,6 +225,7 @@ def _breakdown(plan: Plan) -> str:
     source = ", as reported by llama.cpp" if need.is_llama_cpps else ""
     rows = [
         ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
+        *_of_tables(need),
         ("repacked weights", readable(need.repacked_bytes), ""),
         (
             "KV cache",

@@ -126,7 +126,7 @@ class Engine:
         no answer; returns in which share of time steps are to be computed for that.
         """
         duty = self._runner.pace(share)
-        self._scheduler.pace(duty)
+        self._scheduler.planner.duty = duty
         return duty
 
     def learn_curve(self, limit_s: float) -> None:

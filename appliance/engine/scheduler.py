@@ -38,7 +38,7 @@ class Scheduler:
     ) -> None:
         self._limits = limits
         self._cells = cells
-        self._planner = RowPlanner(capabilities, limits, cost, cells)
+        self.planner = RowPlanner(capabilities, limits, cost, cells)
         self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
         self._can_move = not capabilities.why_cells_stay
         self._max_draft_depth = capabilities.max_draft_depth
@@ -59,10 +59,6 @@ class Scheduler:
     @property
     def num_preempted(self) -> int:
         return sum(seq.status is SequenceStatus.PREEMPTED for seq in self.running.values())
-
-    def pace(self, duty: float) -> None:
-        """Steps are computed in this share of time: see `RowPlanner.duty`."""
-        self._planner.duty = duty
 
     def add(self, seq: Sequence) -> None:
         """Queues a sequence.
@@ -201,9 +197,9 @@ class Scheduler:
                 self._move(seq)
         step = ScheduledStep(has_moved=self._has_moved)
         self._has_moved = False
-        for seq, num_rows in self._claimed(self._planner.wanted_rows(list(self._entitled()))):
+        for seq, num_rows in self._claimed(self.planner.wanted_rows(list(self._entitled()))):
             step.add_known(seq, num_rows)
-        step.num_scanned = self._planner.num_scanned(len(step.batch))
+        step.num_scanned = self.planner.num_scanned(len(step.batch))
         return step
 
     def room_for_drafts(self, step: ScheduledStep) -> DraftRoom:
@@ -213,7 +209,7 @@ class Scheduler:
             for i in step.logit_rows
             if (seq := self.running[i]).status is SequenceStatus.DECODE and not seq.is_repeatable
         ]
-        return self._planner.room_for_drafts(step, decoding)
+        return self.planner.room_for_drafts(step, decoding)
 
     def add_drafted(self, step: ScheduledStep, drafted: Mapping[int, tuple[int, ...]]) -> None:
         """Rows for tokens that may follow those of a sequence, as far as it may still
@@ -227,7 +223,7 @@ class Scheduler:
             step.add_drafted(self.running[request_id], drafted[request_id][:depth])
         if depths:
             self._cells.note_peak(len(step.batch))
-            step.num_scanned = self._planner.num_scanned(len(step.batch))
+            step.num_scanned = self.planner.num_scanned(len(step.batch))
 
     def _max_depth(self, request_id: int) -> int:
         seq = self.running[request_id]
@@ -321,7 +317,7 @@ class Scheduler:
         always are; an answer's tokens, one by one, are not as they would be in a prompt.
         """
         if seq.is_repeatable and not seq.scores_prompt:
-            block_rows = self._planner.block_rows
+            block_rows = self.planner.block_rows
             num_known = min(seq.num_computed_tokens, seq.num_prompt_tokens)
             seq.num_exact_tokens = num_known // block_rows * block_rows
 
@@ -350,7 +346,7 @@ class Scheduler:
         for at in self._cells.places(seq.tokens, seq.num_computed_tokens):
             seq.places[at] = True
         if seq.is_repeatable:
-            block_rows = self._planner.block_rows
+            block_rows = self.planner.block_rows
             seq.places = {at // block_rows * block_rows: of for at, of in seq.places.items()}
 
     def _move(self, seq: Sequence) -> None:
@@ -375,7 +371,7 @@ class Scheduler:
             return self._cells.start_alone(
                 seq.admitted_slot,
                 seq.reusable_tokens,
-                self._planner.block_rows,
+                self.planner.block_rows,
                 is_private=not seq.uses_cache,
             )
         return self._cells.start(

@@ -35,6 +35,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
         use_mmap=plan.use_mmap,
+        tables=plan.tables,
         max_row_cells=plan.max_row_cells,
         prompt_lookup=settings.prompt_lookup,
         repeatable=settings.repeatable,

@@ -16,6 +16,7 @@ from appliance.llama.vocabulary.gaps import VocabularyGaps
 from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from appliance.llama.vocabulary.spelling import Spelling
 from appliance.llama.vocabulary.unknown import unknown_token
+from appliance.protocol.file_range import FileRange
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
@@ -51,7 +52,9 @@ class Model:
         is_dry: bool = False,
         with_heads: bool = False,
         gpu: GpuLayers | None = None,
+        tables: Sequence[FileRange] = (),
     ) -> None:
+        """`tables`: parts of the file that are read as they are used."""
         handle = self.handle = load_handle(
             path,
             use_extra_bufts=use_extra_bufts,
@@ -60,6 +63,7 @@ class Model:
             is_dry=is_dry,
             with_heads=with_heads,
             gpu=gpu or GpuLayers(),
+            tables=tables if use_mmap else (),
         )
         self._dry_samplers: dict[tuple[object, ...], ctypes.c_void_p] = {}
         self._vocab = llama_cpp.llama_model_get_vocab(handle)

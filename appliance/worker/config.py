@@ -6,6 +6,7 @@ import math
 
 from appliance.fit.plan.offload import Offload
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.file_range import FileRange
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 from appliance.protocol.record import Record
 
@@ -41,6 +42,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     chat_template: str = ""  # its source, instead of the model's own
     tools: str = "auto"  # how functions are shown: see `appliance.text.chats`
     use_mmap: bool = True
+    tables: tuple[FileRange, ...] = ()  # parts of the model's file that are read as they are used
     max_row_cells: int | None = None  # see `appliance.engine` on `Limits`
     prompt_lookup: bool = False  # drafts from text that is there already
     repeatable: bool = True  # requests with a seed, or greedy ones, are to repeat their answers

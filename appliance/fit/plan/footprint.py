@@ -18,8 +18,8 @@ from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
 from appliance.fit.plan.kernel_scratch import kernel_scratch_bytes
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
-from appliance.fit.plan.repacking import repacked_bytes
 from appliance.fit.plan.shape import ModelShape, head_tensors
+from appliance.fit.plan.weights import repacked_bytes, tables_of, touched_bytes
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
@@ -84,6 +84,7 @@ class ServeSize:
     whole_steps: bool = False  # steps are not made smaller where the cells are many
     own_kernels: bool = False  # compute it, and need room of their own
     moves_cells: bool = False  # to other positions
+    whole_tables: bool = False  # such as per-layer embeddings, where GPUs compute too
     embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
 
     def resized(self, **changes: Any) -> ServeSize:
@@ -144,6 +145,7 @@ class Footprint:
     parsing_bytes: int
     template_bytes: int = 0
     draft_bytes: int = 0
+    table_bytes: int = 0  # mapped from the file: the rows that are used of tables
     weights_are_mapped: bool = True
     is_llama_cpps: bool = False  # KV cache and compute buffers as llama.cpp reserves them
 
@@ -160,7 +162,8 @@ class Footprint:
 
     @property
     def mapped_bytes(self) -> int:
-        return self.code_bytes + (self.weights_bytes if self.weights_are_mapped else 0)
+        weights_bytes = self.weights_bytes if self.weights_are_mapped else 0
+        return self.code_bytes + self.table_bytes + weights_bytes
 
     @property
     def own_bytes(self) -> int:
@@ -171,7 +174,7 @@ class Footprint:
     def own_parts(self) -> dict[str, int]:
         """What `own_bytes` is made of, for people, the largest kinds first; none is empty."""
         parts = {
-            "weights": self.weights_bytes,
+            "weights": self.weights_bytes + self.table_bytes,
             "repacked weights": self.repacked_bytes,
             "KV cache": self.kv_bytes,
             "computing": self.compute_bytes + self.scratch_bytes + self.output_bytes,
@@ -190,7 +193,7 @@ class Footprint:
 
     @property
     def worker_anonymous_bytes(self) -> int:
-        return self.own_bytes - self.weights_bytes
+        return self.own_bytes - self.weights_bytes - self.table_bytes
 
     @property
     def anonymous_bytes(self) -> int:
@@ -224,6 +227,7 @@ class Footprint:
             + self.code_bytes
             + self.parsing_bytes
             + self.draft_bytes
+            + self.table_bytes
         )
 
 
@@ -233,9 +237,11 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     The weights count whole: llama.cpp maps the file, and after a few steps every page
     of it is resident. The originals of repacked tensors could be evicted again, but
     stay while nobody else wants the memory, so they count too; where the file is read
-    instead of mapped, there are none.
+    instead of mapped, there are none. Of tables that are mapped, the rows count that are
+    used.
     """
-    weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
+    tables = tables_of(header) if size.use_mmap and not size.whole_tables else ()
+    weights_bytes = sum(tensor.num_bytes for tensor in header.tensors if tensor not in tables)
     weights_bytes -= sum(tensor.num_bytes for tensor in head_tensors(header))
     repacked = repacked_bytes(header, size.repacked_types)
     num_samplers = min(size.sizes.threads, size.sizes.slots, _MOST_SAMPLER_THREADS)
@@ -264,6 +270,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
+        table_bytes=sum(touched_bytes(table, size.sizes.kv_cells) for table in tables),
         weights_are_mapped=size.use_mmap,
     )
 
@@ -322,7 +329,10 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     scans = size.num_sequences * (2 + size.sizes.rollback_states) * shape.state.scanned_values
     in_state = rows * shape.state.row_values + scans
     in_output = 2 * shape.embedding * rows + size.num_outputs * shape.num_vocab
-    alive = max(rows * in_feed_forward, rows * in_attention + scores, in_state, in_output)
+    in_layers = max(rows * in_feed_forward, rows * in_attention + scores, in_state)
+    # A token's embeddings for each layer are made first, and are there to the end.
+    in_tables = rows * (3 * shape.per_layer + shape.embedding)
+    alive = max(in_layers + rows * shape.per_layer, in_tables, in_output)
     return mask + 4 * alive + _POSITION_BYTES * rows
 
 

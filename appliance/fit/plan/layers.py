@@ -14,14 +14,10 @@ from dataclasses import dataclass, replace
 from appliance.fit.plan.footprint import ServeSize
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.shape import ModelShape
+from appliance.fit.plan.weights import INPUT_NAMES
 from appliance.store.gguf_header import GgufHeader, Tensor
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-# Rows are looked up in them, which is no work for a GPU: llama.cpp leaves them in RAM.
-_INPUT_NAMES = frozenset(
-    f"{name}.weight"
-    for name in ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Layer
     num_blocks = len(shape.num_kv_heads)
     tensors: list[list[Tensor]] = [[] for _ in range(num_blocks + 1)]
     for tensor in header.tensors:
-        if tensor.name not in _INPUT_NAMES:
+        if tensor.name not in INPUT_NAMES:  # no work for a GPU: llama.cpp leaves them in RAM
             match = _BLOCK.match(tensor.name)
             tensors[min(int(match[1]), num_blocks) if match else num_blocks].append(tensor)
     tied_bytes = 0

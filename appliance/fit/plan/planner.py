@@ -37,8 +37,10 @@ from appliance.fit.plan.quality import Ranking, rank
 from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
 from appliance.fit.plan.search import PlanOption, grow, options_of, with_drafts
 from appliance.fit.plan.shape import can_draft_itself, read_shape
+from appliance.fit.plan.weights import ranges_of
 from appliance.fit.tuning.choices import Tuning
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.file_range import FileRange
 from appliance.store.gguf_header import GgufHeader
 
 _MAX_PREFIX_BYTES = 1 << 30
@@ -104,6 +106,7 @@ class Plan:
     other_budgets: tuple[OtherBudget, ...]
     placement: Placement
     draft: DraftPlan | None = None
+    tables: tuple[FileRange, ...] = ()  # parts of the file that are read as they are used
     embeds: bool = False
 
     @property
@@ -180,6 +183,7 @@ def make_plan(
         other_budgets=_other_budgets(options, choice, budget),
         placement=grown.placement,
         draft=draft_plan,
+        tables=ranges_of(grown.header) if grown.need.table_bytes else (),
         embeds=grown.size.embeds,
     )
 

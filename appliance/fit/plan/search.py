@@ -27,8 +27,8 @@ from appliance.fit.plan.layer_assignment import place
 from appliance.fit.plan.offload import Gpu, GpuOverrides, usable_gpus
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.placement import Placement, ram_need
-from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import ModelShape, read_shape
+from appliance.fit.plan.weights import repacked_types
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
@@ -79,9 +79,11 @@ class PlanOption:
 
     def placed(self) -> PlanOption:
         """The same with what goes where, and what of it takes RAM."""
-        placement = place(self.header, self.shape, self.size, self.gpus, self.overrides.gpu)
-        need = ram_need(footprint(self.header, self.shape, self.size), placement)
-        return replace(self, need=need, placement=placement)
+        whole = replace(self.size, whole_tables=True)  # where any layer is on a GPU
+        placement = place(self.header, self.shape, whole, self.gpus, self.overrides.gpu)
+        size = replace(self.size, whole_tables=bool(placement.shares))
+        need = ram_need(footprint(self.header, self.shape, size), placement)
+        return replace(self, size=size, need=need, placement=placement)
 
     def same_choice(self, other: PlanOption) -> bool:
         """Whether both would answer alike, however they are computed."""

@@ -20,6 +20,7 @@ from appliance.store.gguf_values import bad_file
 
 _MAX_LAYERS = 4096  # LLAMA_MAX_LAYERS is 512 today
 _MAX_DIM = 1 << 24
+_GEMMA3N_KEEPING = 20  # layers with a KV cache of their own (llama.cpp src/models/gemma3n.cpp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ModelShape:
     num_vocab: int
     num_merges: int
     state: StateShape = NO_STATE
+    per_layer: int = 0  # width of all layers' own embeddings of a token together
 
     @property
     def attention(self) -> int:
@@ -80,7 +82,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
         feed_forward=_feed_forward(header, arch, num_layers, experts_used),
         experts_out=min(experts_used, _MAX_LAYERS) * embedding,
         num_heads=num_heads,
-        num_kv_heads=_cell_heads(header, num_kv_heads, state),
+        num_kv_heads=_without_shared(header, arch, _cell_heads(header, num_kv_heads, state)),
         key_length=key_length,
         value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
         num_vocab=_bounded(
@@ -91,6 +93,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
         ),
         num_merges=header.array_length("tokenizer.ggml.merges"),
         state=state,
+        per_layer=_per_layer_width(header),
     )
 
 
@@ -127,6 +130,25 @@ def head_tensors(header: GgufHeader) -> Iterable[Tensor]:
     first = header.integer(f"{header.architecture}.block_count", 0) - num_head_layers(header)
     names = tuple(f"blk.{first + at}." for at in range(num_head_layers(header)))
     return (tensor for tensor in header.tensors if tensor.name.startswith(names))
+
+
+def _without_shared(
+    header: GgufHeader, arch: str, num_kv_heads: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The last layers of some models attend to what earlier ones have kept."""
+    num_shared = header.integer(f"{arch}.attention.shared_kv_layers", 0)
+    if arch == "gemma3n":  # llama.cpp reads no number of it
+        num_shared = len(num_kv_heads) - _GEMMA3N_KEEPING
+    num_keeping = len(num_kv_heads) - max(num_shared, 0)
+    if num_keeping < 1:
+        raise bad_file(header.path, f"all of its layers share their KV cache ({num_shared})")
+    return num_kv_heads[:num_keeping] + (0,) * (len(num_kv_heads) - num_keeping)
+
+
+def _per_layer_width(header: GgufHeader) -> int:
+    """From the table's own rows."""
+    tables = (t for t in header.tensors if t.name == "per_layer_token_embd.weight")
+    return max((min(table.shape[0], _MAX_DIM) for table in tables), default=0)
 
 
 def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: int) -> int:

@@ -16,8 +16,8 @@ from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import readable
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
 from appliance.fit.plan.planner import Plan
-from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import read_shape
+from appliance.fit.plan.weights import repacked_types
 from appliance.fit.tuning.choices import MAX_UBATCH_ROWS
 from appliance.fit.tuning.speeds import PROMPT_TOKENS
 from appliance.fit.tuning.workload import depth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -11,7 +11,9 @@ from appliance.errors import LoadFailed
 from appliance.llama import library
 from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.loading.progress import LoadProgress
+from appliance.llama.loading.tables import give_back
 from appliance.llama.loading.weight_files import read_in_huge_pages
+from appliance.protocol.file_range import FileRange
 
 
 def load_handle(
@@ -23,10 +25,11 @@ def load_handle(
     is_dry: bool,
     with_heads: bool,
     gpu: GpuLayers,
+    tables: Sequence[FileRange] = (),
 ) -> llama_cpp.llama_model_p:
     """What llama.cpp calls the loaded model. `is_mapped`: weights stay in the mapped file;
     `is_dry`: nothing is allocated; `with_heads`: those that predict further tokens too.
-    Raises `LoadFailed`.
+    `tables`: parts of the mapped file that are read as they are used. Raises `LoadFailed`.
     """
     library.start()
     params = llama_cpp.llama_model_default_params()
@@ -37,11 +40,13 @@ def load_handle(
     )
     params.no_alloc = is_dry
     params.load_mtp = with_heads
+    if tables:  # of those that the architecture marks, nothing is read before
+        params.lazy_mode = llama_cpp.LLAMA_LAZY_MODE_ON
     gpu_params = GpuParams(gpu)
     gpu_params.apply(params)
     library.take_errors()
     if is_mapped and not use_extra_bufts and not vocab_only:  # else weights are copied from it
-        read_in_huge_pages(path)
+        read_in_huge_pages(path, tables)
     # the record of parameters keeps it alive
     params.progress_callback = llama_cpp.llama_progress_callback(_reporting(path))
     handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -49,6 +54,8 @@ def load_handle(
         raise LoadFailed(
             f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}"
         )
+    if tables:
+        give_back(path, tables)
     return handle
 
 

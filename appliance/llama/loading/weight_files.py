@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.llama.loading.progress import LoadProgress
+from appliance.protocol.file_range import FileRange
 
 _log = logging.getLogger(__name__)
 _FIRST_PART = "-00001-of-"  # in the name of the first of several files
@@ -47,15 +48,16 @@ def files_of(model: Path) -> list[Path]:
     return sorted(model.parent.glob(pattern))
 
 
-def read_in_huge_pages(model: Path) -> int:
-    """Reads the model's files into memory, in huge pages where that can be had; returns
-    how many bytes are in such. To be called before llama.cpp maps them.
+def read_in_huge_pages(model: Path, left_out: Sequence[FileRange] = ()) -> int:
+    """Reads the model's files into memory, in huge pages where that can be had, but for
+    some parts of a model in one file; returns how many bytes are in such. To be called
+    before llama.cpp maps them.
 
     It only ever makes reading quicker: what the kernel refuses is left as it is.
     """
     files = files_of(model)
     progress = _Reading(files, LoadProgress(f"reading {model.name}"))
-    huge = sum(_read(path, progress) for path in files)
+    huge = sum(_read(path, progress, left_out) for path in files)
     _log.debug("weights: %d MiB of %s in huge pages", huge >> 20, model.name)
     return huge
 
@@ -73,14 +75,14 @@ class _Reading:
         self._on_share(self._done_bytes / self._num_bytes)
 
 
-def _read(path: Path, on_read: Callable[[int], None]) -> int:
+def _read(path: Path, on_read: Callable[[int], None], left_out: Sequence[FileRange]) -> int:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not hasattr(mmap, "MADV_HUGEPAGE") or size < _HUGE_PAGE or not _ROLLUP.exists():
                 return 0
             with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
-                return _MappedFile(file.fileno(), mapped, size).read(on_read)
+                return _MappedFile(file.fileno(), mapped, size, left_out).read(on_read)
     except OSError as error:  # whoever loads the model says what is wrong with the file
         _log.debug("no huge pages for %s: %s", path, error)
         return 0
@@ -93,6 +95,7 @@ class _MappedFile:
     fd: int
     mapped: mmap.mmap
     size: int
+    left_out: Sequence[FileRange]
 
     def read(self, on_read: Callable[[int], None]) -> int:
         """Returns the bytes in huge pages; `on_read` gets the bytes of each piece."""
@@ -109,8 +112,13 @@ class _MappedFile:
         return max(0, _huge_bytes() - others)
 
     def _chunks(self) -> Iterator[_Chunk]:
-        for start in range(0, self.size, _CHUNK):
-            yield _Chunk(start, min(_CHUNK, self.size - start))
+        """All of the file but whole huge pages of what is left out."""
+        start = 0
+        for part in sorted(self.left_out, key=lambda part: part.first):
+            end = -(-part.first // _HUGE_PAGE) * _HUGE_PAGE
+            yield from _chunks_between(start, min(end, self.size))
+            start = max(start, part.end // _HUGE_PAGE * _HUGE_PAGE)
+        yield from _chunks_between(start, self.size)
 
     def _populate(self, chunk: _Chunk) -> bool:
         """Whether it is in huge pages."""
@@ -147,6 +155,11 @@ class _MappedFile:
 class _Chunk:
     start: int
     length: int
+
+
+def _chunks_between(first: int, end: int) -> Iterator[_Chunk]:
+    for start in range(first, end, _CHUNK):
+        yield _Chunk(start, min(_CHUNK, end - start))
 
 
 def _huge_bytes() -> int:

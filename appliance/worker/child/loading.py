@@ -68,6 +68,7 @@ def _load_model(config: WorkerConfig) -> Model:
         use_mmap=config.use_mmap,
         with_heads=config.draft is not None and config.draft.is_own,
         gpu=translation.gpu_layers(config),
+        tables=config.tables,
     )
     if model.splits_by_guess:
         _log.warning(

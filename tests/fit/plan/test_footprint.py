@@ -16,8 +16,8 @@ import pytest
 from appliance.errors import BadModelFile
 from appliance.fit.plan.footprint import ServeSize, footprint, largest_body_bytes, shared_bytes
 from appliance.fit.plan.kv_cache import allows_kv_type, kv_cell_bytes
-from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import read_shape
+from appliance.fit.plan.weights import repacked_types
 from appliance.llama.checks import DryLoads, ReservedBytes, find_kernels
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
