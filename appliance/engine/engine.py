@@ -205,6 +205,7 @@ class Engine:
         self.work.count(len(step.batch), step.num_attended, step.num_scanned)
         started_s = self._clock()
         try:
+            self._runner.use_adapters(step.adapters)
             self._runner.decode(step.batch)
             scored = self._score(step)
             sampled = self._runner.sample(self._sample_requests(step))
@@ -248,7 +249,7 @@ class Engine:
         takes longer because of that, nor from one that does more than compute rows.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
-        if not (step.scored or step.has_moved) and (not is_plain or self._was_plain):
+        if not (step.scored or step.does_more) and (not is_plain or self._was_plain):
             self._cost.observe(
                 self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms
             )
@@ -272,7 +273,7 @@ class Engine:
                 self._suspended.reopen_sampler(seq)
                 continue
             try:
-                self._runner.open_sampler(seq.slot, seq.sampling, seq.tokens, seq.constraint)
+                self._runner.open_sampler(seq.slot, seq.sampling, seq.plain_tokens, seq.constraint)
             except ApplianceError as error:
                 del self._sequences[seq.request_id]
                 self._scheduler.remove(seq)

@@ -15,3 +15,6 @@ class Limits:
     # Rows of a step times the cells that each scans, where memory was planned for their
     # product: attention scores that are all kept at once.
     max_row_cells: int | None = None
+    # How long sequences with one set of adapters keep the steps while others wait; None: as
+    # long as for somebody else's prompt.
+    adapter_turn_ms: int | None = None

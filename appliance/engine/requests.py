@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
+from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet
 from appliance.engine.constraint import Constraint
 from appliance.engine.sequence import Sequence
 from appliance.errors import BadRequest
@@ -37,6 +38,7 @@ class EngineRequest:
     reports_progress: bool = False
     is_repeatable: bool = False
     min_moved_tokens: int = 0
+    adapters: AdapterSet = NO_ADAPTERS
     # After how many tokens of the prompt others may go on otherwise.
     places: Mapping[int, bool] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class EngineRequest:
         """
         return Sequence(
             request_id=self.request_id,
-            tokens=list(self.prompt),
+            tokens=self.adapters.marked(self.prompt),
             num_prompt_tokens=len(self.prompt),
             max_new_tokens=longest_request if self.max_new_tokens is None else self.max_new_tokens,
             sampling=_seeded(self.sampling),
@@ -72,6 +74,7 @@ class EngineRequest:
             reports_progress=self.reports_progress,
             is_repeatable=self.is_repeatable,
             min_moved_tokens=self.min_moved_tokens,
+            adapters=self.adapters,
             places=dict(self.places),
         )
 

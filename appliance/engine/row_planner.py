@@ -42,6 +42,7 @@ class RowPlanner:
         self._cost = cost
         self._cells = cells
         self.duty = 1.0  # the share of time in which steps are computed
+        self._others_wait = False
         self._num_turns = 0  # of those that decode and of prompts, where these take turns
 
     @cached_property
@@ -60,8 +61,13 @@ class RowPlanner:
             num_rows //= 2
         return num_rows
 
-    def wanted_rows(self, entitled: list[Sequence]) -> dict[Sequence, int]:
-        """How many rows each sequence is to have, those that decode first."""
+    def wanted_rows(
+        self, entitled: list[Sequence], *, others_wait: bool = False
+    ) -> dict[Sequence, int]:
+        """How many rows each sequence is to have, those that decode first. `others_wait`:
+        for the end of the step, to be computed in one of their own.
+        """
+        self._others_wait = others_wait
         wanted = {seq: 1 for seq in entitled if seq.status is SequenceStatus.DECODE}
         prefilling = [seq for seq in entitled if seq.status is SequenceStatus.PREFILL]
         if prefilling and self._capabilities.wants_equal_rows:
@@ -166,6 +172,8 @@ class RowPlanner:
         one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
         # A rest follows each step, so that all together is what somebody waits.
         budget_ms = max(_MAX_LONE_STEP_MS * self.duty, _MIN_LONE_ROWS * one_row_ms)
+        if self._others_wait:
+            budget_ms = self._limits.max_stall_ms * self.duty
         if decoding:
             decoding_alone = self._cost.shape(
                 num_decode_rows, num_attended, self.num_scanned(num_decode_rows)

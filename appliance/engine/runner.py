@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from appliance.engine.adapters.sets import AdapterSet
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import AttentionCost
@@ -153,6 +154,12 @@ class Runner(Protocol):
         another one's of the positions `first` to `last` - 1 do, moved by `shift` positions.
 
         Needs as many free cells. False, and nothing changed, if it cannot be done now.
+        """
+
+    def use_adapters(self, adapters: AdapterSet) -> None:
+        """From now on rows are computed with these; nothing happens where that is so.
+
+        Raises `DecodeFailed`.
         """
 
     def decode(self, batch: Batch) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
+from appliance.engine.adapters.turns import AdapterTurns
 from appliance.engine.cache.cells import Cells
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.drafter import DraftRoom
@@ -40,6 +41,8 @@ class Scheduler:
         self._cells = cells
         self.planner = RowPlanner(capabilities, limits, cost, cells)
         self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
+        turn_ms = limits.max_stall_ms if limits.adapter_turn_ms is None else limits.adapter_turn_ms
+        self._turns = AdapterTurns(turn_ms / 1000, cells.clock)
         self._can_move = not capabilities.why_cells_stay
         self._max_draft_depth = capabilities.max_draft_depth
         # A step of several passes may move a state away from the earlier ones of it.
@@ -103,9 +106,8 @@ class Scheduler:
         ):
             seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
-            seq.is_repeatable = seq.is_repeatable and not (
-                self._has_exact_rows or self.running or self.waiting
-            )
+            is_exact = self._has_exact_rows and not seq.adapters.scales
+            seq.is_repeatable &= not (is_exact or self.running or self.waiting)
             self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
             admitted.append(seq)
@@ -195,10 +197,17 @@ class Scheduler:
                 self._begin_or_wait(seq)
             if seq.next_run_at == seq.num_computed_tokens:
                 self._move(seq)
-        step = ScheduledStep(has_moved=self._has_moved)
+        step = ScheduledStep(does_more=self._has_moved)
         self._has_moved = False
-        for seq, num_rows in self._claimed(self.planner.wanted_rows(list(self._entitled()))):
-            step.add_known(seq, num_rows)
+        groups = self._turns.groups(list(self._entitled()))
+        for group in groups:
+            wanted = self.planner.wanted_rows(group, others_wait=len(groups) > 1)
+            for seq, num_rows in self._claimed(wanted):
+                step.add_known(seq, num_rows)
+            if step.batch:
+                step.adapters = group[0].adapters
+                step.does_more |= self._turns.take(step.adapters)
+                break
         step.num_scanned = self.planner.num_scanned(len(step.batch))
         return step
 
@@ -297,7 +306,7 @@ class Scheduler:
         slot = seq.admitted_slot
         self._begin(seq, is_resumed=True)
         self._cells.forget_preempted(slot)
-        seq.status = _status_of(seq)
+        seq.status = seq.status_of_start
 
     def _begin_or_wait(self, seq: Sequence) -> None:
         """Starts from the longest known prefix, unless a prompt in progress will soon
@@ -310,7 +319,7 @@ class Scheduler:
                 seq.shares_with.owner.places[seq.shares_with.num_tokens] = True
             return
         self._begin(seq, is_resumed=seq.was_suspended)
-        seq.status = _status_of(seq)
+        seq.status = seq.status_of_start
 
     def _note_exact(self, seq: Sequence) -> None:
         """As long as it runs alone, whole blocks of its prompt are computed as they
@@ -389,9 +398,3 @@ class Scheduler:
         for seq in self.running.values():
             if seq.shares_with and seq.shares_with.owner is owner:
                 self._begin_or_wait(seq)
-
-
-def _status_of(seq: Sequence) -> SequenceStatus:
-    """Of one that starts, or goes on, with the cells that it has."""
-    is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
-    return SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL

@@ -69,6 +69,6 @@ def newly_scored(seq: Sequence, logprobs: Seq[Logprobs]) -> tuple[ScoredToken, .
     """The sequence's next tokens; from now on they count as scored."""
     first = [None] if seq.num_scored_tokens == 0 else []
     found = [*first, *logprobs]
-    tokens = seq.tokens[seq.num_scored_tokens : seq.num_scored_tokens + len(found)]
+    tokens = seq.plain_tokens[seq.num_scored_tokens : seq.num_scored_tokens + len(found)]
     seq.num_scored_tokens += len(found)
     return tuple(ScoredToken(token, each) for token, each in zip(tokens, found, strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet, plain_tokens
 from appliance.engine.constraint import Constraint
 from appliance.engine.stage_times import StageTimes
 from appliance.protocol.sampling import SamplingParams
@@ -37,7 +38,8 @@ class Sequence:
     """A request on its way."""
 
     request_id: int
-    tokens: list[int]  # the prompt, followed by what was sampled
+    # The prompt, followed by what was sampled; the first one is marked by the adapters.
+    tokens: list[int]
     num_prompt_tokens: int
     max_new_tokens: int
     sampling: SamplingParams
@@ -71,6 +73,7 @@ class Sequence:
     # whether several others are expected to go on from there.
     places: dict[int, bool] = field(default_factory=dict)
     num_moved_tokens: int = 0  # of the cached ones, those that it took over so
+    adapters: AdapterSet = NO_ADAPTERS  # that it is computed with
     was_interrupted: bool = False  # since it was admitted, so that what it takes over is its own
 
     @property
@@ -78,6 +81,17 @@ class Sequence:
         """The slot of a sequence that has been admitted."""
         assert self.slot is not None
         return self.slot
+
+    @property
+    def status_of_start(self) -> SequenceStatus:
+        """Of one that starts, or goes on, with the cells that it has."""
+        is_decoding = self.num_new_tokens > 0 and self.num_pending_tokens == 1
+        return SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL
+
+    @property
+    def plain_tokens(self) -> list[int]:
+        """Its tokens as the model knows them."""
+        return plain_tokens(self.tokens)
 
     @property
     def reusable_tokens(self) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet, plain_token
 from appliance.engine.batch import Batch
 from appliance.engine.sequence import Sequence
 
@@ -21,7 +22,9 @@ class ScheduledStep:
     scored: dict[int, list[int]] = field(default_factory=dict)  # rows whose logits score the prompt
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
-    has_moved: bool = False  # cells got other positions, which is computed with the step
+    adapters: AdapterSet = NO_ADAPTERS  # that it is computed with
+    # Cells got other positions, or the adapters are others than before: that takes time too.
+    does_more: bool = False
 
     @property
     def num_logit_rows(self) -> int:
@@ -44,7 +47,8 @@ class ScheduledStep:
             is_sampled = position == len(seq.tokens) - 1 and seq.max_new_tokens > 0
             is_scored = seq.is_scored_by(position)
             wants_logits = is_sampled or is_scored
-            row = self.batch.add(seq.tokens[position], position, seq.admitted_slot, wants_logits)
+            token = plain_token(seq.tokens[position])
+            row = self.batch.add(token, position, seq.admitted_slot, wants_logits)
             if is_sampled:
                 self.logit_rows[seq.request_id] = [row]
             if is_scored:

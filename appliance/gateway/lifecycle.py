@@ -119,7 +119,7 @@ class Gateway:
         `ModelNotFound` where it may not ask this any more; iterating raises what
         `Queues.generate` raises.
         """
-
+        request = model.adapters.resolved(request, model.adapter)
         with self._admitted(caller, model, request) as start:
             computed = self._queues.generate(caller, model.client, request, on_waiting)
             events = self.caches.generate(caller, model, request, computed)

@@ -6,14 +6,16 @@ Knows no keys and no HTTP.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appliance.errors import BadSettings, ModelNotFound
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.adapters import NO_ADAPTERS, ModelAdapters
 from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.managed_model import LoadReport
 from appliance.worker.client import Client
 
+_ADAPTER = ":"  # between the name of a model and that of its adapter
 _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
 
 
@@ -29,10 +31,23 @@ class ServedModel:
     # loads it for so many seconds of idleness, see `ManagedModel.stay`; None likewise
     stay: Callable[[float | None], Awaitable[None]] | None = None
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
+    adapters: ModelAdapters = NO_ADAPTERS
+    # The adapter that requests for it are computed with, where its id is that of another
+    # model and this: see `with_adapter`.
+    adapter: str = ""
+
+    @property
+    def base_id(self) -> str:
+        """Its id, without an adapter."""
+        return self.id.removesuffix(f"{_ADAPTER}{self.adapter}") if self.adapter else self.id
+
+    def with_adapter(self, name: str) -> ServedModel:
+        """This model, as it is named together with one of its adapters."""
+        return replace(self, id=f"{self.id}{_ADAPTER}{name}", adapter=name)
 
     def is_named(self, names: Collection[str]) -> bool:
-        """By its id or an alias."""
-        return self.id in names or any(alias in names for alias in self.aliases)
+        """By its id or an alias; whoever may use a model may use its adapters."""
+        return self.base_id in names or any(alias in names for alias in self.aliases)
 
 
 class Models:
@@ -78,7 +93,14 @@ class Models:
         )
 
     def find(self, name: str) -> ServedModel | None:
-        return self._by_name.get(name)
+        """By its name, or that and the name of one of its adapters."""
+        if (model := self._by_name.get(name)) is not None:
+            return model
+        base, _, adapter = name.rpartition(_ADAPTER)
+        model = self._by_name.get(base)
+        if model is None or model.adapters.find(adapter) is None:
+            return None
+        return model.with_adapter(adapter)
 
     _no_model = "There is no model here any more: pull or create one."
     _to_whom = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from appliance.errors import ApplianceError, BadModelFile, BadSettings
 from appliance.fit.plan.shape import can_draft_itself
+from appliance.launch.adapters import fitting
 from appliance.launch.drafts import (
     AUTO,
     check_heads,
@@ -20,6 +21,7 @@ from appliance.launch.drafts import (
     is_required,
 )
 from appliance.launch.spec import ModelSpec
+from appliance.protocol.adapters import AdapterFile
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
@@ -40,6 +42,7 @@ class PreparedModel:
     name: str
     headers: tuple[GgufHeader, ...]  # one for each file
     draft: GgufHeader | None = None  # of the model that drafts for it
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 def find_source(spec: ModelSpec) -> ModelSource:
@@ -86,7 +89,11 @@ def prepare_model(spec: ModelSpec, on_event: OnEvent) -> PreparedModel:
     """
     source = find_source(spec)
     model = prepare_source(source, spec.settings.quant, on_event)
-    return replace(model, draft=_prepared_draft(spec, source, model.headers, on_event))
+    return replace(
+        model,
+        draft=_prepared_draft(spec, source, model.headers, on_event),
+        adapters=fitting(spec.adapters, model.headers),
+    )
 
 
 def prepare_source(source: ModelSource, quant: str | None, on_event: OnEvent) -> PreparedModel:

@@ -102,7 +102,8 @@ class PlannedModel:
 
     @property
     def _config(self) -> WorkerConfig:
-        return worker_config(self.plan, self.spec, self.launch.machine)
+        launch = self.launch
+        return worker_config(self.plan, self.spec, launch.machine, launch.model.adapters)
 
     def make_worker(self) -> Supervisor:
         """Should it die of how it is computed, or of its file, in another way within the
@@ -144,7 +145,7 @@ class PlannedModel:
         by_path = PathFallback(chosen, machine.paths, path_memory(state_dir), replanning.on_path)
         num_layers = plan.placement.offload.gpu_layers
         by_gpu = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
-        config = worker_config(plan, self.spec, machine)
+        config = worker_config(plan, self.spec, machine, launch.model.adapters)
         return Way(
             file=plan.model_path,
             quantization=plan.quantization,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from appliance.errors import ApplianceError, BadSettings
 from appliance.gateway.library.facts import ModelDefaults
+from appliance.launch.adapters import find_adapters
 from appliance.launch.files import find_source
 from appliance.launch.library.recipes import NO_PRELOAD, CreatedModel, CreatedModels
 from appliance.launch.spec import ModelSpec
@@ -56,6 +57,7 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
         model = found[0] if alias.model is None else _named(alias.model, found, "--alias")
         aliases[model.id].append(alias.name)
     _check_own(settings, found)
+    _check_adapters(settings, found)
     preloaded = _preloaded(settings, found)
     keep_alives = _keep_alives(settings, found)
     return tuple(
@@ -116,11 +118,18 @@ def _spec(settings: ServeSettings, model: _Found, *, is_alone: bool) -> ModelSpe
             chat_template=created.chat_template or own.chat_template,
         )
     names = (model.id, model.argument)
-    sets_ctx = any(value.key == "ctx" and value.model in names for value in settings.set)
+    own_keys = {value.key for value in settings.set if value.model in names}
+    if not is_alone:  # which model an adapter is for is said where there are several
+        own = replace(
+            own,
+            lora=own.lora if "lora" in own_keys else (),
+            control_vector=own.control_vector if "control_vector" in own_keys else (),
+        )
     return replace(
         _plain_spec(settings, model.argument),
         settings=own,
-        ctx_is_most=not (is_alone or sets_ctx),
+        adapters=find_adapters(own, settings.models_dir, model.id),
+        ctx_is_most=not (is_alone or "ctx" in own_keys),
     )
 
 
@@ -204,6 +213,18 @@ def _check_own(settings: ServeSettings, found: Sequence[_Found]) -> None:
             _named(value.model, found, value.origin)
         elif value.model not in names:
             _log.info("%s is not used: there is no such model here", value.origin)
+
+
+def _check_adapters(settings: ServeSettings, found: Sequence[_Found]) -> None:
+    """Of several models, an adapter fits one."""
+    adapters = (*settings.lora, *settings.control_vector)
+    if adapters and len(found) > 1:
+        one = adapters[0]
+        key = "lora" if settings.lora else "control_vector"
+        raise BadSettings(
+            f"Several models are served: say which one the adapter {one.name} is for, such as "
+            f"--set {found[0].id}:{key}={one.name}={one.path}"
+        )
 
 
 def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:

@@ -6,7 +6,7 @@ Knows no formula, no server and no process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.fit.plan.budget import Budget, memory_budget
@@ -46,10 +46,11 @@ def launch_of(
     spec: ModelSpec, model: PreparedModel, machine: Machine, budget: Budget | None = None
 ) -> Launch:
     """`budget` takes the place of the memory that is free, or of --ram."""
+    adapter_bytes = sum(adapter.num_bytes for adapter in model.adapters)
     return Launch(
         model=model,
         machine=machine,
-        overrides=overrides_of(spec),
+        overrides=replace(overrides_of(spec), adapter_bytes=adapter_bytes),
         own_tuning=_own_tuning(spec.settings),
         budget=budget or memory_budget(machine.device, spec.ram),
         state_dir=spec.state_dir,

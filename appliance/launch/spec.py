@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from appliance.errors import BadSettings
+from appliance.launch.adapters import NamedAdapterFile
 from appliance.settings import ModelSettings
 
 
@@ -28,12 +29,13 @@ class ModelSpec:
     log_level: str = "info"
     log_format: str = "text"
     confine: str = "auto"
+    adapters: tuple[NamedAdapterFile, ...] = ()
     ctx_is_most: bool = False  # `settings.ctx` is of all models, whatever each was trained for
 
     def named(self, argument: str) -> ModelSpec:
-        """Another model in the same places, in any quantization and without a draft."""
+        """Another model in the same places, in any quantization, without a draft and adapters."""
         settings = replace(self.settings, quant=None, draft="off")
-        return replace(self, argument=argument, settings=settings)
+        return replace(self, argument=argument, settings=settings, adapters=())
 
     def to_bytes(self) -> bytes:
         """For a child process: MessagePack.

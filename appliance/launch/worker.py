@@ -6,6 +6,7 @@ from appliance.fit.plan.planner import Plan
 from appliance.launch.drafts import is_required
 from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
+from appliance.protocol.adapters import AdapterFile
 from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
@@ -13,7 +14,10 @@ from appliance.worker.config import DraftConfig, WorkerConfig
 _MAX_PREFIX_SLOWDOWN = 0.03
 
 
-def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig:
+def worker_config(
+    plan: Plan, spec: ModelSpec, machine: Machine, adapters: tuple[AdapterFile, ...]
+) -> WorkerConfig:
+    """`adapters` are those of the model that was prepared."""
     settings = spec.settings
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     if plan.embeds:
@@ -42,6 +46,8 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         exact=settings.exact,
         cache_reuse=settings.cache_reuse,
         draft=_draft_config(plan, spec),
+        adapters=list(adapters),
+        adapter_turn_ms=settings.adapter_turn_ms,
         offload=plan.placement.offload,
         kernels=machine.kernels,
         binds_threads=_fills(machine, plan),

@@ -18,6 +18,7 @@ def confine_to_model(
     kernels: KernelUse,
     *,
     draft: Path | None = None,
+    adapters: Sequence[Path] = (),
     writable: Sequence[Path] = (),
     uses_gpus: bool = False,
 ) -> Confinement:
@@ -26,7 +27,7 @@ def confine_to_model(
     """
     models = [model] if draft is None else [model, draft]
     libraries = [Path(kernels.library).parent] if kernels.library else []
-    readable = (*(path for one in models for path in files_of(one)), *libraries)
+    readable = (*(path for one in models for path in files_of(one)), *adapters, *libraries)
     return confine(
         Needs(
             readable=readable,

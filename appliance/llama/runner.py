@@ -10,11 +10,16 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
+
+from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import AttentionCost
 from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleRequest, ScoreRequest
 from appliance.errors import DecodeFailed
+from appliance.llama.adapters import Adapters
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.kernels.loading import foreign_count
 from appliance.llama.model import Model
@@ -34,6 +39,7 @@ _TILE_ROWS, _SCORED_ROWS = 64, 32
 _PRODUCTS = AttentionCost(foreign_cell=1.0, tiled_rows=_TILE_ROWS)
 _FLASH_ATTENTION = AttentionCost(foreign_cell=0.03, tiled_rows=_TILE_ROWS)
 _OWN_ATTENTION = AttentionCost(foreign_cell=0.001, tiled_rows=4)
+_TRIAL_ROWS = 4  # of other tokens: of equal ones, what attention weighs would not show
 _WARM_UP_ROWS = (1, 3)  # of its decodes: for one row, llama.cpp may build another graph
 
 
@@ -42,8 +48,12 @@ class LlamaRunner:
     `appliance.engine.runner.Runner`.
     """
 
-    def __init__(self, model: Model, config: ContextConfig) -> None:
+    def __init__(
+        self, model: Model, config: ContextConfig, adapters: Adapters | None = None
+    ) -> None:
+        """`adapters` are the model's, made before this."""
         self._model = model
+        self._adapters = adapters or Adapters(model, ())
         self._context = Context(model, config)
         self._config = config
         sizes = config.sizes
@@ -114,6 +124,9 @@ class LlamaRunner:
         self._heads.append(heads)
         return heads
 
+    def use_adapters(self, adapters: AdapterSet) -> None:
+        self._adapters.use(self._context.handle, adapters)
+
     def decode(self, batch: Batch) -> None:
         self._context.decode(batch)
         for heads in self._heads:
@@ -174,6 +187,32 @@ class LlamaRunner:
             self.capabilities = replace(
                 self.capabilities, exact_rows=True, attention=_OWN_ATTENTION
             )
+
+    def try_adapters(self) -> list[int]:
+        """Computes some rows with each adapter, so that one that cannot be computed shows
+        before the first request; returns those that change nothing.
+
+        Raises `DecodeFailed`.
+        """
+        if not self._adapters.num:
+            return []
+        plain = self._trial(NO_ADAPTERS)
+        trials = [self._trial(AdapterSet(1, ((at, 1.0),))) for at in range(self._adapters.num)]
+        self._adapters.use(self._context.handle, NO_ADAPTERS)
+        return [at for at, row in enumerate(trials) if np.array_equal(row, plain)]
+
+    def _trial(self, adapters: AdapterSet) -> npt.NDArray[np.float32]:
+        self._adapters.use(self._context.handle, adapters)
+        num_rows = min(_TRIAL_ROWS, self._context.max_rows)
+        batch = Batch()
+        for position in range(num_rows):
+            token = position % self._model.num_vocab
+            batch.add(token, position, 0, wants_logits=position == num_rows - 1)
+        self._context.decode(batch)
+        logits = self._context.logits(num_rows - 1)
+        self._context.clear(0)
+        check_row(logits)
+        return logits
 
     def _decode_some(self, num_rows: int) -> int:
         """Returns the bytes of what that makes of a sequence, where such are saved whole."""

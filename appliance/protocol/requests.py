@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.protocol.adapters import AdapterUse
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.record import Record
 from appliance.protocol.sampling import SamplingParams
@@ -120,6 +121,10 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     is_exact: bool | None = None
     # See `Sequence`; the prompt's text and tokens come in `Delta`s before the answer's.
     scores_prompt: bool = False
+    # Of each kind, those that it is computed with, in place of what is usual for the model.
+    # Workers are given all of them by name, and with their scales.
+    loras: list[AdapterUse] | None = None
+    control_vectors: list[AdapterUse] | None = None
     # How long the model stays loaded when nobody uses it; infinite: for ever. For
     # whoever loads models: workers ignore it.
     keep_alive_s: float | None = None
@@ -133,6 +138,11 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     # Where it is not empty: a reader who leaves early may go on by it, see
     # `appliance.worker.client.Client.resume`. Workers ignore it.
     resume_id: str = ""
+
+    @property
+    def adapters(self) -> list[AdapterUse]:
+        """Of both kinds, as workers are given them."""
+        return [*(self.loras or ()), *(self.control_vectors or ())]
 
     @property
     def has_one_answer(self) -> bool:

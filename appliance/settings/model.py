@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.errors import BadSettings
+from appliance.settings.adapter_options import AdapterOptions
 from appliance.settings.chat_options import ChatOptions
 from appliance.settings.model_options import ModelOptions
 from appliance.settings.sharing_options import SharingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(ChatOptions, SharingOptions, ModelOptions):
+class ModelSettings(AdapterOptions, ChatOptions, SharingOptions, ModelOptions):
     """What can be set for one model: flag, TOML key or `NAME:key=value`.
 
     Raises `BadSettings` where options contradict each other.
@@ -20,6 +21,7 @@ class ModelSettings(ChatOptions, SharingOptions, ModelOptions):
     def __post_init__(self) -> None:
         self._check_sizes()
         self._check_computing()
+        self._check_adapters()
 
     def _check_sizes(self) -> None:
         if self.slots is not None and self.max_batch_rows < self.slots:
@@ -44,3 +46,9 @@ class ModelSettings(ChatOptions, SharingOptions, ModelOptions):
                 f"--ubatch-rows must be at most --max-batch-rows (got {self.ubatch_rows} and "
                 f"{self.max_batch_rows}): a step has no more rows than that."
             )
+
+    def _check_adapters(self) -> None:
+        names = [each.name for each in (*self.lora, *self.control_vector)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadSettings(f"Two adapters have the name {twice!r}. Give each its own.")

@@ -42,6 +42,8 @@ FIT_OPTIONS = (
     "exact",
     "cache_reuse",
     "draft",
+    "lora",
+    "control_vector",
     "set",
     "models_dir",
     "state_dir",

@@ -111,8 +111,8 @@ class ServedModelsOptions:
         Option(
             help="An option of one model, such as gemma-3-4b:ctx=8192; may be repeated. The "
             "options of the groups Model and memory (except MODEL and --ram), GPU, Batching and "
-            "queue, and Speculation can be set like this, or in a TOML table [models.NAME]. What "
-            "is set for one model wins over what is set for all",
+            "queue, Speculation, Chat and Adapters can be set like this, or in a TOML table "
+            "[models.NAME]. What is set for one model wins over what is set for all",
             parser=opt.assignment(),
             group=SEVERAL,
             metavar="NAME:KEY=VALUE",

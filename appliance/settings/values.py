@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BadSettings
+from appliance.settings.adapter_values import NamedAdapter
 from appliance.settings.options import Option, OutOfRange, did_you_mean
 
 ENV_PREFIX = "APPLIANCE_"
@@ -105,6 +106,8 @@ def _parse_one(entry: Declared, text: str, given: Given, environ: Mapping[str, s
         raise _bad_value(entry, given, text) from error
     if given.base is None:
         return value
+    if isinstance(value, NamedAdapter):
+        return value.inside(given.base)
     endings = entry.option.parser.file_endings
     if endings and isinstance(value, str) and ("/" in value or value.endswith(endings)):
         return str(given.base / value)

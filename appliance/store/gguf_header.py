@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,6 +72,7 @@ class GgufHeader:
     metadata: Mapping[str, Scalar | MetadataArray]
     tensors: tuple[Tensor, ...]
     data_offset: int
+    type_ids: Mapping[str, int] = field(default_factory=dict)  # of the keys, as GGUF has them
 
     @property
     def architecture(self) -> str:
@@ -204,7 +205,7 @@ def _read(cursor: HeaderCursor, path: Path) -> GgufHeader:
         raise bad_file(
             path, f"{num_keys} keys and {num_tensors} tensors do not fit in {cursor.end} bytes"
         )
-    metadata = _read_metadata(cursor, num_keys)
+    metadata, type_ids = _read_metadata(cursor, num_keys)
     tensors, data_offset = _read_tensors(cursor, num_tensors, _alignment(path, metadata))
     return GgufHeader(
         path=path,
@@ -213,21 +214,25 @@ def _read(cursor: HeaderCursor, path: Path) -> GgufHeader:
         metadata=metadata,
         tensors=tensors,
         data_offset=data_offset,
+        type_ids=type_ids,
     )
 
 
-def _read_metadata(cursor: HeaderCursor, num_keys: int) -> dict[str, Scalar | MetadataArray]:
+def _read_metadata(
+    cursor: HeaderCursor, num_keys: int
+) -> tuple[dict[str, Scalar | MetadataArray], dict[str, int]]:
+    """Each key's value, and its type."""
     metadata: dict[str, Scalar | MetadataArray] = {}
+    type_ids: dict[str, int] = {}
     for index in range(num_keys):
         key = cursor.name(_MAX_KEY_BYTES, f"key {index}")
         if not key or key in metadata:
             raise bad_file(
                 cursor.path, f"key {index} ({key!r}) {'occurs twice' if key else 'is empty'}"
             )
-        metadata[key] = read_value(
-            cursor, cursor.count(U32, f"the type of key {key}"), f"key {key}"
-        )
-    return metadata
+        type_ids[key] = cursor.count(U32, f"the type of key {key}")
+        metadata[key] = read_value(cursor, type_ids[key], f"key {key}")
+    return metadata, type_ids
 
 
 def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from appliance.fit.plan.offload import Offload
+from appliance.protocol.adapters import AdapterFile
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.file_range import FileRange
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
@@ -49,6 +52,8 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     exact: bool = False  # what requests mean that do not say whether they are to be exact
     cache_reuse: int = 0  # equal tokens in a row whose cells may be moved; 0: none are
     draft: DraftConfig | None = None  # drafts by another model
+    adapters: list[AdapterFile] = msgspec.field(default_factory=list)
+    adapter_turn_ms: int | None = None  # see `appliance.engine` on `Limits`
     offload: Offload = Offload()  # what goes to GPUs
     kernels: KernelUse = NO_KERNELS
     # "auto": as far as the kernel can; "on": rather no service than a gap; "off"

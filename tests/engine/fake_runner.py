@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import AttentionCost
@@ -40,6 +41,7 @@ def score_of(tokens: Sequence[int]) -> float:
 class Cell:
     token: int
     after: int = 0  # what came before it when it was computed, as a checksum
+    adapters: int = 0  # the key of those that it was computed with
 
 
 class SavedCells(bytes):
@@ -76,6 +78,9 @@ class FakeRunner:
         )
         self.cells: dict[int, list[Cell]] = {}
         self.batches: list[Batch] = []
+        self.adapters = NO_ADAPTERS
+        self.adapters_of_batches: list[int] = []  # their keys
+        self.num_changes = 0
         self.now_s = 0.0
         self.fail_next = False
         self.slots_without_numbers: set[int] = set()
@@ -151,7 +156,7 @@ class FakeRunner:
         path = self.cells.setdefault(target_id, [])
         assert len(path) == first + shift
         saved = data.cells[first - saved_first : last - saved_first]
-        path.extend(Cell(cell.token, cell.after) for cell in saved)
+        path.extend(Cell(cell.token, cell.after, cell.adapters) for cell in saved)
         self.num_restored_tokens += last - first
         return True
 
@@ -159,15 +164,23 @@ class FakeRunner:
         assert target_id < self.capabilities.num_slots, "kept ones are never moved"
         path = self.cells.setdefault(target_id, [])
         assert len(path) == first + shift
-        path.extend(Cell(cell.token, cell.after) for cell in self.cells[source_id][first:last])
+        path.extend(
+            Cell(cell.token, cell.after, cell.adapters)
+            for cell in self.cells[source_id][first:last]
+        )
         assert self.num_used_cells <= self.capabilities.num_cells
         self.num_moved_tokens += last - first
         return True
+
+    def use_adapters(self, adapters: AdapterSet) -> None:
+        self.num_changes += adapters != self.adapters
+        self.adapters = adapters
 
     def decode(self, batch: Batch) -> None:
         assert 0 < len(batch) <= self.capabilities.max_rows
         assert sum(row.wants_logits for row in batch.rows) <= self.capabilities.max_logit_rows
         self.batches.append(batch)
+        self.adapters_of_batches.append(self.adapters.key)
         self.now_s += self._cost_ms(len(batch)) / 1000
         if self.fail_next:
             self.fail_next = False
@@ -178,7 +191,8 @@ class FakeRunner:
             path = self.cells.setdefault(row.slot, [])
             assert row.slot < self.capabilities.num_slots
             assert row.position == len(path), "positions must follow one another"
-            path.append(Cell(row.token, _after(path)))
+            assert all(cell.adapters == self.adapters.key for cell in path), "others' cells"
+            path.append(Cell(row.token, _after(path), self.adapters.key))
         assert self.num_used_cells <= self.capabilities.num_cells
 
     def num_exact(self, slot: int) -> int:
@@ -227,7 +241,10 @@ class FakeRunner:
             row = self.batches[-1].rows[at]
             assert row.wants_logits
             assert row.slot == request.slot
-            token = next_token(self.seen_by(request.slot, row.position))
+            seen = self.seen_by(request.slot, row.position)
+            token = next_token([*self.adapters.key.to_bytes(16, "little"), *seen])
+            if not self.adapters.key:
+                token = next_token(seen)
             ignores_end = self._sampling[request.slot].ignore_eos
             try:
                 token = _allowed(token, self._constraints[request.slot])
@@ -273,11 +290,14 @@ def _allowed(token: int, constraint: Constraint | None) -> int:
     return chosen
 
 
-def answer_alone(prompt: Sequence[int], max_new_tokens: int, ctx: int) -> list[int]:
+def answer_alone(
+    prompt: Sequence[int], max_new_tokens: int, ctx: int, adapters: AdapterSet = NO_ADAPTERS
+) -> list[int]:
     """What the fake model answers to one request with nobody else there."""
     tokens = list(prompt)
+    key = adapters.key.to_bytes(16, "little") if adapters.key else b""
     while len(tokens) - len(prompt) < max_new_tokens and len(tokens) < ctx:
-        tokens.append(next_token(tokens))
+        tokens.append(next_token([*key, *tokens]))
         if tokens[-1] == END_TOKEN:
             break
     return tokens[len(prompt) :]

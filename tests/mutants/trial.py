@@ -179,7 +179,7 @@ async def _tried(path: Path, children: Children, machine: Machine) -> Verdict:
     children.take_errors()
     spec = _spec(path, children)
     plan = await asyncio.to_thread(_planned, spec, machine, children)
-    config = msgspec.structs.replace(worker_config(plan, spec, machine), log_level="error")
+    config = msgspec.structs.replace(worker_config(plan, spec, machine, ()), log_level="error")
     crashes: list[Crash] = []
     supervisor = Supervisor(config, _PATIENCE, crashes.append, command=children.command(_WORKER))
     verdict = await _served(supervisor, crashes, embeds=plan.embeds)

@@ -84,6 +84,8 @@ def test_every_option_of_a_model_can_be_set_for_one() -> None:
         "exact": "on",
         "chat_template": "chatml",
         "tools": "generic",
+        "lora": "pirate=a.gguf",
+        "control_vector": "calm=b.gguf:0.5",
     }
     values = {entry.name: written.get(entry.name, "64") for entry in declared(ModelSettings)}
     flags = [("--set", f"m:{name}={value}") for name, value in values.items()]

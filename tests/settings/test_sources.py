@@ -267,7 +267,7 @@ def test_every_option_in_seconds_is_a_duration(text: str, seconds: float) -> Non
     ("toml", "message"),
     [
         ("prot = 1", r"^Unknown setting 'prot' in /.*my\.toml\. Did you mean port\?"),
-        ("xyz = 1", r"^Unknown setting 'xyz' in /.*my\.toml\. The settings are: alias, all_models"),
+        ("xyz = 1", r"^Unknown setting 'xyz' in /.*my\.toml\. The settings are: adapter_turn_ms"),
         ('port = "x"', r"^port in /.*my\.toml must be a whole number .* \(got 'x'\)"),
         ("port = true", r"^port in /.*my\.toml must be a whole number .* \(got true\)"),
         ("port = [1]", r"\(got \[1\]\)"),

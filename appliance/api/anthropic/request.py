@@ -134,4 +134,5 @@ class MessagesRequest(ConversationFields, SamplerFields, RetentionFields, Timeou
             keep_alive_s=self.keep_alive,
             max_reasoning_tokens=self.max_reasoning_tokens(),
             may_lack_reasoning=self.reasoning_budget is None,  # which is our own name
+            **self.adapters,
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from appliance.api.fields.adapters import AdapterFields
 from appliance.api.fields.neutral import Hint, NeutralOnly
-from appliance.api.fields.request import RequestModel
 
 
-class OtherServersFields(RequestModel):
+class OtherServersFields(AdapterFields):
     """Part of every request that generates text."""
 
     # --- where and how it is computed, and what is reported beside the response ---
@@ -51,7 +51,6 @@ class OtherServersFields(RequestModel):
     early_stopping: Annotated[Any, NeutralOnly(False)] = None
     length_penalty: Annotated[Any, NeutralOnly(1)] = None
     logits_processors: Annotated[Any, NeutralOnly([])] = None
-    lora: Annotated[Any, NeutralOnly([])] = None
     min_keep: Annotated[Any, NeutralOnly(0)] = None
     no_repeat_ngram_size: Annotated[Any, NeutralOnly(0)] = None
     num_beams: Annotated[Any, NeutralOnly(1)] = None

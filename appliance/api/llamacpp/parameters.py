@@ -97,6 +97,7 @@ class NativeParameters(GenerationParameters):
             reports_tokens=self.includes_tokens or self.includes_probabilities,
             reports_usage=bool(self.stream),
             reports_progress=bool(self.stream and self.return_progress),
+            **self.adapters,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -112,6 +113,7 @@ class NativeParameters(GenerationParameters):
             "n_probs": self.n_probs or 0,
             "grammar": "" if grammar is None else grammar.source,
             "timings_per_token": bool(self.timings_per_token),
+            "lora": [each.model_dump() for each in self.lora or ()],
         }
 
 

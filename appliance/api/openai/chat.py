@@ -162,6 +162,7 @@ class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
             tool_calls=self.tool_call_rules(),
             max_reasoning_tokens=self.max_reasoning_tokens(self._routed.max_tokens),
             **self.reports,
+            **self.adapters,
         )
 
     @property

@@ -193,6 +193,7 @@ class CompletionRequest(GenerationParameters):
                 scores_prompt=self.scores_prompt,
                 grammar=grammar,
                 **self.reports,
+                **self.adapters,
             )
             for prompt in prompts
         ]

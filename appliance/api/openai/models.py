@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/models
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
@@ -23,7 +24,8 @@ def model_routes(gateway: Gateway) -> FormatRouter:
     async def list_models(caller: RequestCaller) -> Response:
         """The served models, loaded or not."""
         models = gateway.models_of(caller).models
-        return RecordResponse(ModelList(data=[_to_wire(model) for model in models]))
+        named = [each for model in models for each in _with_adapters(model)]
+        return RecordResponse(ModelList(data=[_to_wire(model) for model in named]))
 
     # a path, for ids such as org/model
     @router.get("/v1/models/{name:path}", responses=router.returns(ModelRecord))
@@ -34,12 +36,18 @@ def model_routes(gateway: Gateway) -> FormatRouter:
     return router
 
 
+def _with_adapters(model: ServedModel) -> list[ServedModel]:
+    """A model, and behind it the same with each of its adapters."""
+    return [model, *(model.with_adapter(adapter.name) for adapter in model.adapters.all)]
+
+
 def _to_wire(model: ServedModel) -> ModelRecord:
     status = model_status(model)
     return ModelRecord(
         id=model.id,
         created=model.created,
-        aliases=list(status.aliases),
+        aliases=[] if model.adapter else list(status.aliases),
+        parent=model.base_id if model.adapter else UNSET,
         state=status.state,
         loaded=status.is_loaded,
         last_error=status.last_error,

@@ -209,6 +209,8 @@ class ModelRecord(msgspec.Struct, kw_only=True):
     created: int
     owned_by: str = "appliance"
     aliases: list[str]
+    # the model whose adapter this is
+    parent: str | UnsetType = UNSET
     state: str
     loaded: bool
     last_error: str | None

@@ -29,6 +29,7 @@ from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
 from appliance.gateway.thermal.governor import Mode
 from appliance.gateway.thermal.watch import ThermalWatch
+from appliance.launch.adapters import served_adapters
 from appliance.launch.library.library import Changing, ModelLibrary
 from appliance.launch.library.served import Serving
 from appliance.launch.loader import ModelLoader
@@ -167,4 +168,5 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
         load_report=managed.report,
         stay=managed.stay,
         defaults=model.defaults,
+        adapters=served_adapters(model.spec.adapters),
     )

@@ -45,7 +45,7 @@ class Cells:
         self._runner = runner
         self._policy = policy
         self._cost = cost
-        self._clock = clock
+        self.clock = clock
         self._tree = PrefixTree()
         self._host = HostPrefixes(policy.max_host_bytes)
         self._checkpoints: Checkpoints | None = None
@@ -178,7 +178,7 @@ class Cells:
                 return 0, None if found is None else found.run.target
             if not self.make_room(found.num_cells):
                 break
-            if self._moved.take(slot, found, self._clock()):
+            if self._moved.take(slot, found, self.clock()):
                 self.grow(slot, prompt[num_known : num_known + found.run.num_tokens])
                 return found.run.num_tokens, None
         return 0, None
@@ -292,7 +292,7 @@ class Cells:
 
     def expire(self) -> None:
         """Gives up the prefixes that nobody used for the policy's time."""
-        oldest_s = self._clock() - self._policy.ttl_s
+        oldest_s = self.clock() - self._policy.ttl_s
         self._host.expire(oldest_s)
         self._kept.expire(oldest_s)
 
@@ -357,7 +357,7 @@ class Cells:
         """
         known = num_resident
         for span in spans:
-            span.saved.last_used_s = self._clock()
+            span.saved.last_used_s = self.clock()
             span.saved.num_uses += num_uses
             if not self.make_room(span.saved.num_cells):
                 break

@@ -17,6 +17,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from itertools import islice
 
+from appliance.engine.adapters.sets import key_of, plain_tokens
 from appliance.engine.cache.equal_runs import Run, equal_runs
 from appliance.engine.cache.host_prefixes import (
     HostPrefixes,
@@ -97,8 +98,12 @@ class MovedCells:
         best: tuple[int, KnownRun] | None = None
         if len(prompt) - 1 - start < min_tokens:
             return None
+        adapters, prompt = key_of(prompt), plain_tokens(prompt)
         for source in self._sources():
             known = plain(source.tokens)
+            if key_of(known) != adapters:
+                continue
+            known = plain_tokens(known)
             first = max(num_common(known, prompt, start), _first_cell(source))
             runs = equal_runs(known, first, prompt, start, min_tokens)
             num_tokens = sum(run.num_tokens for run in runs)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
+from appliance.engine.adapters.sets import plain_tokens
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.depth import DepthController
 from appliance.engine.drafting.drafter import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
@@ -68,7 +69,7 @@ class ControlledDrafting:
 
     def remember(self, tokens: Seq[int]) -> None:
         if self._lookup is not None:
-            self._lookup.remember(tokens)
+            self._lookup.remember(plain_tokens([*tokens]))
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         shape = room.shape(None)
@@ -225,7 +226,7 @@ def _request(seq: Sequence, most_tokens: int) -> DraftRequest:
     most = min(most_tokens, seq.max_new_tokens - seq.num_new_tokens - 1)
     return DraftRequest(
         slot=seq.slot,
-        tokens=seq.tokens,
+        tokens=seq.plain_tokens,
         num_new_tokens=seq.num_new_tokens,
         sampling=seq.sampling,
         most_tokens=max(most, 0),

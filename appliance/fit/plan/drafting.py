@@ -60,4 +60,4 @@ def _drafting(size: ServeSize) -> ServeSize:
         max_draft_rows=0,
         rollback_states=0,
     )
-    return dataclasses.replace(size, sizes=sizes, max_body_bytes=0)
+    return dataclasses.replace(size, sizes=sizes, max_body_bytes=0, adapter_bytes=0)

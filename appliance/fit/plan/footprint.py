@@ -85,6 +85,7 @@ class ServeSize:
     own_kernels: bool = False  # compute it, and need room of their own
     moves_cells: bool = False  # to other positions
     whole_tables: bool = False  # such as per-layer embeddings, where GPUs compute too
+    adapter_bytes: int = 0  # their numbers
     embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
 
     def resized(self, **changes: Any) -> ServeSize:
@@ -146,6 +147,7 @@ class Footprint:
     template_bytes: int = 0
     draft_bytes: int = 0
     table_bytes: int = 0  # mapped from the file: the rows that are used of tables
+    adapter_bytes: int = 0
     weights_are_mapped: bool = True
     is_llama_cpps: bool = False  # KV cache and compute buffers as llama.cpp reserves them
 
@@ -179,6 +181,7 @@ class Footprint:
             "KV cache": self.kv_bytes,
             "computing": self.compute_bytes + self.scratch_bytes + self.output_bytes,
             "draft model": self.draft_bytes,
+            "adapters": self.adapter_bytes,
             "vocabulary and grammars": self.vocabulary_bytes
             + self.grammar_bytes
             + self.template_bytes,
@@ -228,6 +231,7 @@ class Footprint:
             + self.parsing_bytes
             + self.draft_bytes
             + self.table_bytes
+            + self.adapter_bytes
         )
 
 
@@ -272,7 +276,19 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
         table_bytes=sum(touched_bytes(table, size.sizes.kv_cells) for table in tables),
         weights_are_mapped=size.use_mmap,
+        adapter_bytes=_adapter_bytes(shape, size),
     )
+
+
+def _adapter_bytes(shape: ModelShape, size: ServeSize) -> int:
+    """Their numbers, read into memory, and what a product's own part takes while it is
+    added (llama-graph.cpp, `build_lora_mm`); drafts and tuning have none.
+    """
+    if not size.adapter_bytes:
+        return 0
+    widest = max(shape.feed_forward, shape.embedding, shape.attention)
+    of_rows = 2 * 4 * size.sizes.ubatch_rows * widest
+    return size.adapter_bytes + of_rows + 4 * size.num_outputs * shape.num_vocab
 
 
 def _template_bytes(header: GgufHeader) -> int:

@@ -23,5 +23,6 @@ class Overrides:
     max_body_bytes: int | None = None
     max_draft_rows: int = 0  # of a step, beside one row per slot
     drafts_itself: bool = False  # where the file has heads for it
+    adapter_bytes: int = 0  # of all adapters together
     moves_cells: bool = False  # to other positions
     gpu: GpuOverrides = field(default_factory=GpuOverrides)

@@ -306,6 +306,7 @@ def _size(
         use_mmap=tuning.use_mmap,
         own_kernels=tuning.own_kernels and not on_gpu,
         moves_cells=overrides.moves_cells,
+        adapter_bytes=overrides.adapter_bytes,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 

@@ -54,4 +54,4 @@ class Replanning:
         launch = launch_of(self.spec, self.model, machine, self.budget)
         launch = replace(launch, overrides=replace(launch.overrides, gpu=gpu))
         tuning = tuning_on(path, machine)
-        return worker_config(plan(launch, tuning), self.spec, machine)
+        return worker_config(plan(launch, tuning), self.spec, machine, self.model.adapters)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.router import Router, ServedModel
+from appliance.launch.adapters import served_adapters
 from appliance.launch.loader import ModelLoader
 from appliance.launch.names import NamedModel
 from appliance.launch.spec import ModelSpec
@@ -72,6 +73,7 @@ class Serving:
             load_report=managed.report,
             stay=managed.stay,
             defaults=defaults or ModelDefaults(),
+            adapters=served_adapters(spec.adapters),
         )
         self._router.add(model)
         self._entries[model_id] = Entry(model, spec, loaded_as)

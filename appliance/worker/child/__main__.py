@@ -137,7 +137,9 @@ def _join_generating(
             architecture=model.metadata("general.architecture") or "",
             has_draft=loaded.draft is not None,
         ),
-        fingerprint=translation.answer_fingerprint(config, prompts.chats.all_sources),
+        fingerprint=translation.answer_fingerprint(
+            config, prompts.chats.all_sources, loaded.adapters.identities
+        ),
         clock_formats=clock_formats(prompts.chats.all_sources),
     )
     return loop, info
@@ -187,6 +189,7 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         step_times=translation.step_times(config),
         prefix_files=translation.prefix_files(config),
         exactness=exactness,
+        adapters=loaded.adapters,
     )
 
 

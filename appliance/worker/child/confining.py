@@ -26,6 +26,7 @@ def confine_worker(config: WorkerConfig) -> None:
         Path(config.model_path),
         config.kernels,
         draft=None if config.draft is None else Path(config.draft.model_path),
+        adapters=[Path(adapter.path) for adapter in config.adapters],
         writable=[Path(name) for name in (config.prefix_dir, config.step_times_dir) if name],
         uses_gpus=config.offload.gpu_layers > 0,
     )

@@ -18,6 +18,10 @@ _REFUSAL = (
     "--kernels on', a model on the CPU alone whose types our kernels have ('appliance doctor' "
     "names them), flash attention, and weights that are not repacked. "
 )
+_ADAPTED = (
+    "Answers with adapters are not exact: llama.cpp's own kernels compute the adapters' part, and "
+    "their results depend on what is computed beside it. "
+)
 _NONE_AT_ALL = "--exact on: every request that does not say 'exact': false will be refused. %s"
 _NO_REUSE = "--cache-reuse %d is ignored: %s."
 _OF_REQUEST = "Or leave out 'exact'."
@@ -43,8 +47,10 @@ class Exactness:
 
     def check(self, request: GenerateRequest) -> None:
         """Raises `BadRequest` where the answer is to be exact and would not be."""
-        if self._is_exact(request) and not self.has_exact_rows:
-            reason = _REFUSAL + (_OF_SERVER if request.is_exact is None else _OF_REQUEST)
+        is_adapted = bool(request.adapters)
+        if self._is_exact(request) and (is_adapted or not self.has_exact_rows):
+            reason = _ADAPTED if is_adapted else _REFUSAL
+            reason += _OF_SERVER if request.is_exact is None else _OF_REQUEST
             raise BadRequest(reason, param="exact")
 
     def min_moved_tokens(self, request: GenerateRequest) -> int:
@@ -64,4 +70,4 @@ class Exactness:
 
     def repeats(self, request: GenerateRequest) -> bool:
         """Whatever is computed beside it."""
-        return self.has_exact_rows and request.has_one_answer
+        return self.has_exact_rows and not request.adapters and request.has_one_answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from appliance.engine.adapters.sets import AdapterSet
 from appliance.engine.cost import StepCost
 from appliance.engine.engine import Engine
 from appliance.engine.requests import EngineRequest
@@ -17,6 +18,7 @@ from appliance.protocol.health import Heartbeat
 from appliance.protocol.questions import AskSlot
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import ChatPrompt, GenerationPrompt, InfillPrompt
+from appliance.worker.child.adapter_names import AdapterNames
 from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.outputs.text_outputs import TextOutputs, drafts_of
 from appliance.worker.child.prefix_files import PrefixFiles
@@ -42,6 +44,7 @@ class Generating:
         step_times: StepTimes,
         prefix_files: PrefixFiles | None,
         exactness: Exactness,
+        adapters: AdapterNames | None = None,
     ) -> None:
         """`cost` is the engine's; what it learned in earlier runs comes from
         `step_times`, or is measured now.
@@ -53,6 +56,7 @@ class Generating:
         self._prefix_files = prefix_files
         self._slot_files = SlotFiles(engine.cells, prefix_files)
         self._exactness = exactness
+        self._adapters = adapters or AdapterNames()
         if not step_times.load(cost):
             engine.learn_curve(_MAX_CURVE_S)
             step_times.save(cost)
@@ -74,7 +78,8 @@ class Generating:
             if prepared.error is not None:
                 raise prepared.error
             self._exactness.check(request)
-            self._engine.submit(_engine_request(prepared, self._exactness))
+            adapters = self._adapters.of(request.adapters)
+            self._engine.submit(_engine_request(prepared, self._exactness, adapters))
         except ApplianceError as error:
             if isinstance(error, BadRequest) and error.param is None:
                 error.param = _param_of(request.prompt)
@@ -152,7 +157,9 @@ class Generating:
         )
 
 
-def _engine_request(prepared: Prepared, exactness: Exactness) -> EngineRequest:
+def _engine_request(
+    prepared: Prepared, exactness: Exactness, adapters: AdapterSet
+) -> EngineRequest:
     request = prepared.request
     return EngineRequest(
         request_id=prepared.request_id,
@@ -168,6 +175,7 @@ def _engine_request(prepared: Prepared, exactness: Exactness) -> EngineRequest:
         is_repeatable=exactness.is_repeatable(request),
         min_moved_tokens=exactness.min_moved_tokens(request),
         places=prepared.places,
+        adapters=adapters,
     )
 
 

@@ -5,11 +5,13 @@ Knows no request and no thread.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ApplianceError
+from appliance.llama.adapters import Adapters
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.embedding import EmbeddingContext
@@ -17,9 +19,12 @@ from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.model import Model
 from appliance.llama.own_heads import OwnHeads
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.adapters import AdapterFile
 from appliance.worker.child import translation
+from appliance.worker.child.adapter_names import AdapterNames, LoadedAdapter
 from appliance.worker.config import DraftConfig, WorkerConfig
 
+_READ_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +35,7 @@ class TextModel:
     model: Model
     runner: LlamaRunner
     draft: DraftModel | None
+    adapters: AdapterNames
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,26 @@ class EmbeddingModel:
 def load_text_model(config: WorkerConfig) -> TextModel:
     """Raises an `ApplianceError` that says why it cannot be loaded."""
     model, context = _load_model(config), translation.context_config(config)
-    runner = LlamaRunner(model, context)
+    runner = LlamaRunner(model, context, Adapters(model, config.adapters))
     runner.warm_up()
+    for number in runner.try_adapters():
+        file = config.adapters[number]
+        _log.warning("the %s %s changes nothing in this model", file.kind.words, file.name)
+    adapters = AdapterNames([_named(file) for file in config.adapters])
     can_draft = runner.capabilities.max_draft_rows > 0
     if config.draft is None or not can_draft:
-        return TextModel(model, runner, None)
+        return TextModel(model, runner, None, adapters)
     sizes = translation.draft_context_config(config.draft, context)
-    return TextModel(model, runner, _load_draft(config, config.draft, sizes, runner, model))
+    draft = _load_draft(config, config.draft, sizes, runner, model)
+    return TextModel(model, runner, draft, adapters)
+
+
+def _named(file: AdapterFile) -> LoadedAdapter:
+    with Path(file.path).open("rb") as content:
+        digest = hashlib.sha256()
+        while piece := content.read(_READ_BYTES):
+            digest.update(piece)
+    return LoadedAdapter(name=file.name, kind=file.kind, digest=digest.hexdigest())
 
 
 def load_embedding_model(config: WorkerConfig) -> EmbeddingModel:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.engine.adapters.sets import AdapterSet, key_of, plain_tokens
 from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.llama.loading.weight_files import files_of
 
@@ -30,17 +31,19 @@ _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"
 _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
+_KEY_BYTES = 16  # of adapters
 _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
 # of each end of the model file: header, and weights of the first and last layers
 _SAMPLE_BYTES = 4 << 20
 
 
 class _PrefixRecord(msgspec.Struct, array_like=True):
-    """`tokens` are little-endian 32-bit ids."""
+    """`tokens` are little-endian 32-bit ids; `adapters` is 16 bytes, or none."""
 
     tokens: bytes
     first: int
     data: bytes
+    adapters: bytes = b""  # that they were computed with
 
 
 def fingerprint(model: Path, *parts: str) -> str:
@@ -111,10 +114,13 @@ class PrefixFiles:
 
         A disk that refuses costs a warning.
         """
-        tokens = array("i", saved.tokens).tobytes()
-        body = msgspec.msgpack.encode(_PrefixRecord(tokens, saved.first, saved.data))
+        tokens = array("i", plain_tokens(saved.tokens)).tobytes()
+        key = key_of(saved.tokens)
+        adapters = key.to_bytes(_KEY_BYTES, "little") if key else b""
+        body = msgspec.msgpack.encode(_PrefixRecord(tokens, saved.first, saved.data, adapters))
         num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
-        own_name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
+        named = tokens + saved.first.to_bytes(4, "little") + adapters
+        own_name = hashlib.sha256(named).hexdigest()[:32]
         name = _file_name(given_name) if given_name else own_name
         if num_bytes > self._max_bytes:
             return 0
@@ -197,8 +203,9 @@ def _read(path: Path, now_s: float) -> SavedPrefix | None:
     record = msgspec.msgpack.decode(body, type=_PrefixRecord)
     tokens = array("i")
     tokens.frombytes(record.tokens)
+    adapters = AdapterSet(int.from_bytes(record.adapters, "little"))
     return SavedPrefix(
-        tokens=tokens.tolist(),
+        tokens=adapters.marked(tokens),
         first=record.first,
         data=record.data,
         last_used_s=now_s,

@@ -37,6 +37,7 @@ def limits(config: WorkerConfig) -> Limits:
         max_waiting_tokens=config.max_waiting_tokens,
         max_stall_ms=config.max_stall_ms,
         max_row_cells=config.max_row_cells,
+        adapter_turn_ms=config.adapter_turn_ms,
     )
 
 
@@ -159,9 +160,11 @@ def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
     )
 
 
-def answer_fingerprint(config: WorkerConfig, template: str = "") -> str:
+def answer_fingerprint(
+    config: WorkerConfig, template: str = "", adapters: tuple[str, ...] = ()
+) -> str:
     """Names all that an answer follows from besides its request; `template` is the source
-    of the chat template.
+    of the chat template, and `adapters` are what each name stands for.
     """
     sizes = config.sizes
     parts = (
@@ -173,6 +176,7 @@ def answer_fingerprint(config: WorkerConfig, template: str = "") -> str:
         f"context {config.ctx}, tools {config.tools}",
         machine_name(),
         template,
+        *adapters,
         *_on_gpus(config),
     )
     return fingerprint(Path(config.model_path), *parts)

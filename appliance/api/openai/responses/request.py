@@ -222,6 +222,7 @@ class ResponsesRequest(
             is_exact=self.exact,
             keep_alive_s=self.keep_alive,
             max_reasoning_tokens=self.max_reasoning_tokens(),
+            **self.adapters,
         )
 
     def items(self) -> list[Item]:

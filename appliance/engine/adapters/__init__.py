@@ -1,0 +1,1 @@
+"""Adapters, as far as an engine has to do with them: what is told apart, and takes turns."""
