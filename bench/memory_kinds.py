@@ -143,12 +143,31 @@ def write_convolution_and_window(vocabulary: Path, target: Path, shape: KindShap
     return _write_convolution(vocabulary, target, shape, has_window=True)
 
 
+def write_window(vocabulary: Path, target: Path, shape: KindShape = TINY) -> Path:
+    """As Gemma 3: a sliding window in all blocks but each sixth, or the last one."""
+    common = {
+        "attn_norm.weight": (shape.width,),
+        "post_attention_norm.weight": (shape.width,),
+        "ffn_norm.weight": (shape.width,),
+        "post_ffw_norm.weight": (shape.width,),
+        **_feed_forward(shape),
+        **_attention(shape, queries=1),
+    }
+    writer = _Writer(target, "gemma3", shape)
+    writer.describe_attention()
+    writer.gguf.add_head_count_kv(shape.kv_heads)
+    writer.gguf.add_sliding_window(shape.window)
+    writer.gguf.add_uint32("gemma3.attention.sliding_window_pattern", min(shape.blocks, 6))
+    return writer.write(vocabulary, [common] * shape.blocks)
+
+
 Write = Callable[[Path, Path, KindShape], Path]
 KINDS: dict[str, Write] = {
     "recurrent": write_recurrent,
     "delta-net": write_delta_net,
     "convolution": write_convolution,
     "convolution-and-window": write_convolution_and_window,
+    "window": write_window,
 }
 
 

@@ -75,7 +75,7 @@ class EngineRequest:
             is_repeatable=self.is_repeatable,
             min_moved_tokens=self.min_moved_tokens,
             adapters=self.adapters,
-            places=dict(self.places),
+            places=dict(self.places) if self.uses_cache else {},
         )
 
 

@@ -130,10 +130,13 @@ class Scheduler:
         del self.running[seq.request_id]
         status, seq.status = seq.status, SequenceStatus.FINISHED
         has_cells = status not in (SequenceStatus.PREEMPTED, SequenceStatus.SHARING)
+        leaves_first = has_cells and keep and self._cells.has_checkpoints
         if has_cells and not keep:
             self._cells.drop(slot)
+        if leaves_first:  # of cells that stay its own, nobody could go on
+            self._leave_prefix(seq)
         self._release_waiters(seq)
-        if has_cells and keep:
+        if has_cells and keep and not leaves_first:
             self._leave_prefix(seq)
         elif status is SequenceStatus.PREEMPTED:
             self._cells.forget_preempted(slot)

@@ -95,7 +95,11 @@ class Context:
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
         # 0 where llama.cpp keeps none for this architecture, whatever was asked for
         self.rollback_states: int = llama_cpp.llama_n_rs_seq(handle)
-        self.max_rows = sizes.max_rows
+        # With a window, a decode's later parts take cells that its earlier ones need
+        # (llama-kv-cache.cpp: `prepare` does not give back what `apply_ubatch` purged).
+        self.max_rows = (
+            min(sizes.max_rows, sizes.ubatch_rows) if model.memory.num_window else sizes.max_rows
+        )
         self._scratch_id = sizes.slots
         # Sequences whose cells were moved: their keys are turned to match only with the
         # next decode.
@@ -342,6 +346,7 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_threads = sizes.threads
     params.n_threads_batch = sizes.batch_threads
     params.kv_unified = True
+    params.swa_full = False  # a sliding window's cells take no more than it needs
     k_type, _, v_type = sizes.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -81,7 +81,7 @@ class DraftModel:
         self._model = model
         self._context = Context(model, config)
         self._num_common = min(model.num_vocab, num_target_vocab)
-        self._most_rows = config.sizes.max_rows
+        self._most_rows = self._context.max_rows
         self._window = config.sizes.kv_cells // config.sizes.slots
         self._held: dict[int, SlotCells] = {}
         self._cost = StepCost(attention)

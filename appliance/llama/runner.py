@@ -66,7 +66,7 @@ class LlamaRunner:
             num_slots=sizes.slots,
             first_kept_id=sizes.slots + 1,  # behind the context's scratch id
             num_sequence_ids=MAX_SEQUENCE_IDS if model.memory.shares_prefixes else sizes.slots,
-            max_rows=sizes.max_rows,
+            max_rows=self._context.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
             attention=_FLASH_ATTENTION if sizes.flash_attention else _PRODUCTS,

@@ -81,9 +81,7 @@ class DecodeTimer:
         """
         self._begin(1)
         first = self._first_position
-        rows = [
-            self._decode(self._batch([(0, first + at) for at in range(_CHUNK)], only_last=True))
-        ]
+        rows = [self._decode(batch) for batch in self._prompt(_CHUNK)][-1:]
         for at in range(_NUM_CHECKED_STEPS):
             rows.append(self._decode(self._batch([(0, first + _CHUNK + at)])))
         return np.stack([log_softmax(row) for row in rows]).astype(np.float32)
@@ -97,10 +95,7 @@ class DecodeTimer:
 
     def _prompt_ms(self, num_rows: int) -> float:
         self._begin(1)
-        first = self._first_position
-        return self._decode_ms(
-            self._batch([(0, first + at) for at in range(num_rows)], only_last=True)
-        )
+        return sum(self._decode_ms(batch) for batch in self._prompt(num_rows))
 
     def _steps_ms(self, num_streams: int) -> list[float]:
         self._begin(num_streams)
@@ -109,6 +104,14 @@ class DecodeTimer:
             rows = [(slot, self._first_position + at) for slot in range(num_streams)]
             times_ms.append(self._decode_ms(self._batch(rows)))
         return times_ms
+
+    def _prompt(self, num_rows: int) -> list[Batch]:
+        """In as many decodes as the context wants."""
+        rows = [(0, self._first_position + at) for at in range(num_rows)]
+        most = self._context.max_rows
+        return [
+            self._batch(rows[at : at + most], only_last=True) for at in range(0, num_rows, most)
+        ]
 
     def _batch(self, rows: list[tuple[int, int]], *, only_last: bool = False) -> Batch:
         """One row per (slot, position)."""

@@ -168,6 +168,84 @@ def test_two_that_arrive_together_compute_their_beginning_once() -> None:
     assert runner.num_prefilled_tokens == 100 + 3 * (20 + 3)
 
 
+def test_what_a_cancelled_prompt_had_computed_is_gone_on_from_by_who_waited() -> None:
+    runner = StateRunner()
+    engine = engine_on(runner)
+    common = prompt_of(0, 200)
+    requests = [ask(chat, [*common, *prompt_of(chat, 20)]) for chat in range(1, 4)]
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    num_computed = runner.num_prefilled_tokens
+    assert 0 < num_computed < 200
+    engine.finish(1)
+    found = answers(run_to_end(engine))
+    assert found == {request.request_id: expected(request) for request in requests[1:]}
+    assert runner.num_prefilled_tokens == 200 + 2 * (20 + 3)
+
+
+def test_who_keeps_out_of_the_cache_leaves_nothing_in_it() -> None:
+    runner = StateRunner()
+    engine = engine_on(runner)
+    prompt = prompt_of(1, 80)
+    private = replace(ask(1, prompt, places={70: True}), uses_cache=False)
+    told(engine, runner, private)
+    assert runner.saved_at == []
+    assert told(engine, runner, ask(2, prompt))[1] == 80 + 3
+    assert told(engine, runner, replace(private, request_id=3))[1] == 80 + 3
+
+
+def test_a_slot_is_saved_with_all_that_its_chat_continues() -> None:
+    runner, other = StateRunner(num_slots=1), StateRunner(num_slots=1)
+    engine = engine_on(runner)
+    system = prompt_of(0, 80)
+    chat = [*system, *prompt_of(1, 30)]
+    answer, _ = told(engine, runner, ask(1, chat, 20, places={80: True, 105: False}))
+    chain = engine.cells.left.copy(0, ROOM)
+    assert [(each.first, len(each.tokens), each.is_branch) for each in chain] == [
+        (0, 80, True),
+        (80, 110 + 19, False),
+    ]
+    assert engine.cells.left.copy(0, 100) == []
+    elsewhere = engine_on(other)
+    assert elsewhere.cells.left.put(0, chain)
+    assert elsewhere.cells.left.put(0, chain), "a second time it takes no more room"
+    assert elsewhere.num_host_bytes == sum(len(each.data) for each in chain)
+    second = [*chat, *answer, *prompt_of(2, 10)]
+    assert told(elsewhere, other, ask(2, second))[1] == 1 + 10 + 3
+    # A short answer is no checkpoint of its own: what there is of the chat is saved.
+    told(engine, runner, ask(3, prompt_of(3, 60), 4, places={58: False}))
+    assert [len(each.tokens) for each in engine.cells.left.copy(0, ROOM)] == [58]
+
+
+def test_an_erased_slot_takes_its_chat_along_but_not_what_others_begin_with() -> None:
+    runner = StateRunner(num_slots=1)
+    engine = engine_on(runner)
+    system = prompt_of(0, 80)
+    chats = [[*system, *prompt_of(chat, 40)] for chat in (1, 2)]
+    for chat in chats:
+        told(engine, runner, ask(chat[-1], chat, 4, places={80: True, 118: False}))
+    assert engine.cells.left.erase(0) == 120 + 3
+    assert engine.cells.left.erase(0) == 0
+    assert told(engine, runner, ask(90, chats[0], 4))[1] == 2 + 3
+    assert told(engine, runner, ask(91, chats[1], 4))[1] == 40 + 3
+
+
+def test_after_a_restart_a_branch_is_still_one() -> None:
+    runner, other = StateRunner(), StateRunner()
+    engine = engine_on(runner, ctx=700)
+    system = prompt_of(0, 300)
+    for chat in (1, 2):
+        told(engine, runner, ask(chat, [*system, *prompt_of(chat, 30)], places={300: True}))
+    later = engine_on(other, ctx=700)
+    while (saved := engine.next_for_disk()) is not None:
+        saved.on_disk = True
+        later.take_back(replace(saved))
+    for chat in range(3, 8):
+        request = ask(chat, [*system, *prompt_of(chat, 30)], 20)
+        assert told(later, other, request)[1] == 30 + 19
+
+
 def test_prompts_and_answers_take_turns() -> None:
     """A step has rows of one kind, and of one prompt."""
     runner = StateRunner()

@@ -38,14 +38,13 @@ def test_what_a_slot_left_is_known_again_where_it_is_put_and_not_where_it_is_era
     first = engine(max_kept)
     slot, num_cached = run(first, request(1, NUM_TOKENS, 2))
     assert num_cached == 0
-    saved = first.cells.left.copy(slot, MANY_BYTES)
-    assert saved is not None
+    [saved] = first.cells.left.copy(slot, MANY_BYTES)
     assert (saved.first, len(saved.tokens)) == (0, NUM_TOKENS + 1), "the last token has no cell"
-    assert first.cells.left.copy(slot, 1) is None or max_kept == 0
-    assert first.cells.left.copy(slot + 1, MANY_BYTES) is None
+    assert first.cells.left.copy(slot, 1) == []
+    assert first.cells.left.copy(slot + 1, MANY_BYTES) == []
 
     second = engine(max_kept)
-    assert second.cells.left.put(slot, saved)
+    assert second.cells.left.put(slot, [saved])
     assert run(second, replace(request(2, NUM_TOKENS, 2), prompt=request(1, NUM_TOKENS).prompt))[
         1
     ] == (NUM_TOKENS - 1)
@@ -61,7 +60,6 @@ def test_a_prefix_without_room_in_host_memory_is_not_put_into_a_slot() -> None:
     first = engine(100)
     slot, _ = run(first, request(1, NUM_TOKENS, 2))
     saved = first.cells.left.copy(slot, MANY_BYTES)
-    assert saved is not None
     without = make_engine(FakeRunner(), max_kept=100, max_host_bytes=0)
     assert not without.cells.left.put(slot, saved)
 

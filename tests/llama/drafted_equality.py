@@ -108,7 +108,9 @@ def answers(
     )
     runner = LlamaRunner(model, config)
     assert runner.capabilities.max_draft_rows
-    engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0), drafting=drafting)
+    limits, policy = Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0)
+    # without time, steps have the same rows on any machine
+    engine = Engine(runner, limits, policy, drafting=drafting, clock=lambda: 0.0)
     for request_id, prompt in enumerate(prompts):
         engine.submit(
             EngineRequest(

@@ -14,12 +14,20 @@ import pytest
 
 from appliance.llama.checks import find_kernels
 from bench.memory_kinds import KINDS, TINY
-from convert.pipeline import Job, convert
 from tests.conftest import Embedded
-from tests.convert.checkpoints import golden_checkpoint
 
 KERNELS = ["ggml"] if isinstance(find_kernels(), str) else ["ggml", "own"]
 NEAR_TIE = 2e-2  # between two tokens' log-probabilities: what rounding may turn
+
+
+EXACT = ("window",)
+WAYS = {
+    "one by one",
+    "in chunks",
+    "beside others",
+    "behind a restored one",
+    "behind a chain of them",
+}
 
 
 def report(model: Path, kv_type: str, kernels: str) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def test_a_turn_computes_only_what_is_new(
 
 
 @pytest.mark.parametrize("kv_type", ["q8_0", "q8_0/q4_0"])
-@pytest.mark.parametrize("kind", ["delta-net", "convolution-and-window"])
+@pytest.mark.parametrize("kind", ["delta-net", "convolution-and-window", "window"])
 def test_so_it_does_with_quantized_cells(
     kind: str, kv_type: str, embedded: Embedded, tmp_path: Path
 ) -> None:
@@ -63,8 +71,19 @@ def test_so_it_does_with_quantized_cells(
     check(report(model, kv_type, KERNELS[-1]))
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_and_with_a_sliding_window_alone(kernels: str, tmp_path: Path) -> None:
-    source = golden_checkpoint("gemma3", tmp_path / "gemma3")
-    job = Job(source=source, directory=tmp_path, name="model", types=("F32",), num_threads=1)
-    check(report(convert(job)[0].path, "f16", kernels))
+@pytest.mark.skipif(len(KERNELS) < 2, reason="needs our own kernels")
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_the_same_bit_by_bit_where_the_runner_says_so(
+    kind: str, kv_type: str, embedded: Embedded, tmp_path: Path
+) -> None:
+    model = KINDS[kind](embedded.files["Q8_0"], tmp_path / "model.gguf", TINY)
+    command = [sys.executable, "-m", "tests.llama.state_row_equality", str(model), kv_type]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    found = json.loads(child.stdout)
+    assert found["different"].keys() == WAYS
+    assert found["is_exact"] == (kind in EXACT)
+    # so they are on the others too, which is not promised: `is_by_row` in kernels/backend/tensors.h
+    assert {way: n for way, (n, _) in found["different"].items() if n} == {}
+    assert min(num_rows for _, num_rows in found["different"].values()) > 10

@@ -56,16 +56,8 @@ class Checkpoints(HostPrefixes):
 
         `is_exact`: those only that were computed as they always are.
         """
-        most = len(prompt) - 1
-        for saved in sorted(self._saved, key=lambda s: len(s.tokens), reverse=True):
-            num_tokens = saved.num_exact if is_exact else len(saved.tokens)
-            if num_tokens < len(saved.tokens):
-                continue
-            if num_tokens <= most and num_common(saved.tokens, prompt, num_tokens) == num_tokens:
-                chain = self._chain(saved)
-                if chain:
-                    return [SavedSpan(each, each.first, len(each.tokens)) for each in chain]
-        return []
+        chain = self._longest_chain(prompt, len(prompt) - 1, is_exact=is_exact)
+        return [SavedSpan(each, each.first, len(each.tokens)) for each in chain]
 
     def places(self, prompt: list[int], num_known: int) -> list[int]:
         """After how many tokens of a prompt that goes on from `num_known` checkpoints are
@@ -148,6 +140,9 @@ class Checkpoints(HostPrefixes):
     def add(self, saved: SavedPrefix) -> bool:
         if not 0 < len(saved.data) <= self.room_bytes:
             return False
+        for older in [s for s in self._saved if s.first == saved.first and not s.is_needed]:
+            if older.tokens == saved.tokens:  # of another run, such as of a file put back
+                self.remove(older)
         self._shrink(self.max_bytes - len(saved.data), continued=saved)
         if self.num_bytes + len(saved.data) > self.max_bytes:
             return False
@@ -164,9 +159,30 @@ class Checkpoints(HostPrefixes):
                     return next(each for each in chain if not each.on_disk)
         return None
 
-    def whole(self, tokens: Seq[int]) -> SavedPrefix | None:
-        """One of exactly these tokens, in one piece."""
-        return next((s for s in self._saved if s.first == 0 and s.tokens == list(tokens)), None)
+    def whole(self, tokens: Seq[int]) -> list[SavedPrefix]:
+        """As many of these tokens as are saved: the last one and what that continues."""
+        return self._longest_chain(tokens, len(tokens))
+
+    def remove_all(self, tokens: Seq[int]) -> int:
+        """Those that these tokens begin with too, up to where others go on."""
+        num_removed = super().remove_all(tokens)
+        on_the_way = [s for s in self._saved if _is_beginning(s.tokens, tokens)]
+        for saved in sorted(on_the_way, key=lambda s: len(s.tokens), reverse=True):
+            if saved.is_needed or saved.is_branch or self._is_continued(saved):
+                break
+            self.remove(saved)
+            num_removed += 1
+        return num_removed
+
+    def _longest_chain(
+        self, tokens: Seq[int], most: int, *, is_exact: bool = False
+    ) -> list[SavedPrefix]:
+        for saved in sorted(self._saved, key=lambda s: len(s.tokens), reverse=True):
+            if len(saved.tokens) <= most and _is_beginning(saved.tokens, tokens):
+                chain = self._chain(saved)
+                if chain and not (is_exact and any(e.num_exact < len(e.tokens) for e in chain)):
+                    return chain
+        return []
 
     def _parent_for(self, last: SavedPrefix | None) -> SavedPrefix | None:
         """What a checkpoint behind `last` continues: that itself where it is far from what
@@ -174,7 +190,8 @@ class Checkpoints(HostPrefixes):
         """
         if last is None or last not in self._saved:
             return None
-        return last if self._is_anchor(last) else self._parent(last)
+        parent = last if self._is_anchor(last) else self._parent(last)
+        return parent if parent is not None and self._chain(parent) else None
 
     def _is_anchor(self, saved: SavedPrefix) -> bool:
         return saved.is_branch or saved.num_cells >= self._interval
@@ -183,7 +200,8 @@ class Checkpoints(HostPrefixes):
         """What it continues; None where it does not, or that is gone."""
         if saved.first == 0:
             return None
-        return next((s for s in self._saved if _continues(saved, s)), None)
+        parents = (s for s in self._saved if _continues(saved, s))
+        return max(parents, key=lambda s: s.num_exact, default=None)
 
     def _chain(self, saved: SavedPrefix) -> list[SavedPrefix]:
         """It and all that it continues, the first one first; empty where one is gone."""
@@ -196,12 +214,11 @@ class Checkpoints(HostPrefixes):
         return chain
 
     def _is_replaced(self, older: SavedPrefix, newer: SavedPrefix) -> bool:
-        num_tokens = len(older.tokens)
         return (
             not (older.is_needed or self._is_continued(older))
             and (not self._is_anchor(older) or older.tokens == newer.tokens)
             and older.num_exact <= newer.num_exact
-            and num_common(older.tokens, newer.tokens, num_tokens) == num_tokens
+            and _is_beginning(older.tokens, newer.tokens)
         )
 
     def _is_continued(self, saved: SavedPrefix) -> bool:
@@ -212,19 +229,25 @@ class Checkpoints(HostPrefixes):
         continues.
         """
         while self.num_bytes > max_bytes:
-            leaves = [
+            leaves = (
                 saved
-                for saved in self._saved
+                for saved in sorted(self._saved, key=lambda s: s.last_used_s)
                 if not (saved.is_needed or self._is_continued(saved))
                 and not (continued is not None and _continues(continued, saved))
-            ]
-            if not leaves:
+            )
+            leaf = next(leaves, None)
+            if leaf is None:
                 return
-            self.remove(min(leaves, key=lambda s: s.last_used_s))
+            self.remove(leaf)
 
 
 def _continues(saved: SavedPrefix, other: SavedPrefix) -> bool:
-    return (
-        saved.first == len(other.tokens)
-        and num_common(saved.tokens, other.tokens, saved.first) == saved.first
-    )
+    return saved.first == len(other.tokens) and _is_beginning(other.tokens, saved.tokens)
+
+
+def _is_beginning(one: Seq[int], other: Seq[int]) -> bool:
+    """The last tokens are compared first: there, most of one length differ."""
+    num_tokens = len(one)
+    if num_tokens > len(other) or one[num_tokens - 1] != other[num_tokens - 1]:
+        return False
+    return num_common(one, other, num_tokens) == num_tokens

@@ -167,9 +167,9 @@ class HostPrefixes:
         for saved in [s for s in self._saved if s.last_used_s < oldest_s and not s.is_needed]:
             self.remove(saved)
 
-    def whole(self, tokens: Seq[int]) -> SavedPrefix | None:
-        """One that begins with these tokens, with all its cells; None for none."""
-        return next((s for s in self._beginning_with(tokens) if s.first == 0), None)
+    def whole(self, tokens: Seq[int]) -> list[SavedPrefix]:
+        """One that begins with these tokens, with all its cells, or nothing."""
+        return [s for s in self._beginning_with(tokens) if s.first == 0][:1]
 
     def remove_all(self, tokens: Seq[int]) -> int:
         """Forgets those that begin with these tokens; returns how many."""

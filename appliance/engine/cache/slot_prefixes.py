@@ -5,6 +5,8 @@ Knows no running sequence, and no file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, has_moved
 from appliance.engine.cache.kept_prefixes import KeptPrefixes
 
@@ -22,20 +24,23 @@ class SlotPrefixes:
         """A sequence left its slot, with cells of these tokens."""
         self._last[slot] = tokens
 
-    def copy(self, slot: int, max_bytes: int) -> SavedPrefix | None:
-        """What the slot's last sequence left, whole; None if it left nothing, or that is
-        no longer there in one piece, or larger, or has moved cells.
+    def copy(self, slot: int, max_bytes: int) -> list[SavedPrefix]:
+        """What the slot's last sequence left, from its first token on, each continuing the
+        one before; empty if it left nothing, or that is no longer there, or larger, or
+        has moved cells.
         """
         tokens = self._last.get(slot, [])
         if has_moved(tokens):
-            return None
-        return self._kept.copy_of(tokens, max_bytes) or self._host.whole(tokens)
+            return []
+        kept = self._kept.copy_of(tokens, max_bytes)
+        chain = self._host.whole(tokens) if kept is None else [kept]
+        return chain if sum(len(each.data) for each in chain) <= max_bytes else []
 
-    def put(self, slot: int, saved: SavedPrefix) -> bool:
+    def put(self, slot: int, chain: Seq[SavedPrefix]) -> bool:
         """As if the slot's last sequence had left this; False if host memory has no room."""
-        if not self._host.add(saved):
+        if not all(self._host.add(saved) for saved in chain):
             return False
-        self._last[slot] = saved.tokens
+        self._last[slot] = chain[-1].tokens
         return True
 
     def erase(self, slot: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
 from appliance.fit.plan.kernel_scratch import kernel_scratch_bytes
-from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
+from appliance.fit.plan.kv_cache import kv_layer_bytes, padded_cells, window_cells
 from appliance.fit.plan.shape import ModelShape, head_tensors
 from appliance.fit.plan.weights import repacked_bytes, tables_of, touched_bytes
 from appliance.protocol.context_sizes import ContextSizes
@@ -258,8 +258,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     return Footprint(
         weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked,
         repacked_bytes=repacked,
-        kv_bytes=padded_cells(size.sizes.kv_cells) * kv_cell_bytes(shape, size.sizes.kv_type)
-        + size.num_states * shape.state.num_bytes,
+        kv_bytes=sum(kv_layer_bytes(shape, size.sizes)) + size.num_states * shape.state.num_bytes,
         compute_bytes=compute_bytes,
         scratch_bytes=_scratch_bytes(shape, size) + _turning_bytes(shape, size),
         output_bytes=output_bytes,
@@ -337,10 +336,11 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
     if size.max_row_cells is None:
-        mask, scores = 2 * cells * rows, 0
+        mask, scores = 2 * rows * (cells + window_cells(shape, size.sizes)), 0
     else:
         rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
-        mask, scores = 4 * size.max_row_cells, shape.num_heads * size.max_row_cells
+        mask = 4 * (size.max_row_cells + rows * window_cells(shape, size.sizes))
+        scores = shape.num_heads * size.max_row_cells
     # what a state is before the step, after it, and after its last tokens but some
     scans = size.num_sequences * (2 + size.sizes.rollback_states) * shape.state.scanned_values
     in_state = rows * shape.state.row_values + scans

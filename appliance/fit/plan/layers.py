@@ -9,10 +9,10 @@ Which tensor belongs to which layer: llama.cpp src/llama-arch.cpp, `LLM_TENSOR_I
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from appliance.fit.plan.footprint import ServeSize
-from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
+from appliance.fit.plan.kv_cache import kv_layer_bytes
 from appliance.fit.plan.shape import ModelShape
 from appliance.fit.plan.weights import INPUT_NAMES
 from appliance.store.gguf_header import GgufHeader, Tensor
@@ -55,11 +55,9 @@ def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Layer
         tied = [tensor for tensor in header.tensors if tensor.name == "token_embd.weight"]
         tied_bytes = sum(tensor.num_bytes for tensor in tied)
         tensors[num_blocks] += tied
-    cells = padded_cells(size.sizes.kv_cells)
     kv_bytes = [
-        cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.sizes.kv_type)
-        + size.num_states * shape.state.layer_bytes(at)
-        for at, n in enumerate(shape.num_kv_heads)
+        num_bytes + size.num_states * shape.state.layer_bytes(at)
+        for at, num_bytes in enumerate(kv_layer_bytes(shape, size.sizes))
     ]
     return LayerBytes(
         weights_bytes=tuple(sum(tensor.num_bytes for tensor in layer) for layer in tensors),

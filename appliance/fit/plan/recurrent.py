@@ -20,7 +20,8 @@ _WITHOUT_KV_HEADS = frozenset(
     ("granitehybrid", "jamba", "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "plamo2")
 )
 _BY_INTERVAL = frozenset(("qwen35", "qwen35moe", "qwen3next"))
-_IN_ALL = frozenset(("falcon-h1",))
+_ALONE = frozenset(("mamba", "mamba2"))  # without attention
+_IN_ALL = frozenset(("falcon-h1", *_ALONE))
 _USUAL_INTERVAL = 4
 
 
@@ -50,6 +51,11 @@ class StateShape:
 NO_STATE = StateShape()
 
 
+def is_state_alone(architecture: str) -> bool:
+    """Whether its layers have no attention."""
+    return architecture in _ALONE
+
+
 def read_state(
     header: GgufHeader, kv_heads: tuple[int, ...], feed_forwards: tuple[int, ...]
 ) -> StateShape:
@@ -76,7 +82,8 @@ def read_state(
         layers,
         convolved_values=max(dimension("conv_kernel") - 1, 0) * inputs,
         scanned_values=state * inner,
-        row_values=2 * (width + inputs + inner) + 3 * state,  # found by dry loads
+        # found by dry loads
+        row_values=7 * inner if arch in _ALONE else 2 * (width + inputs + inner) + 3 * state,
         keeps_earlier=keeps_earlier,
     )
 

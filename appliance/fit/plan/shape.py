@@ -3,8 +3,8 @@
 Knows no bytes and no machine.
 
 Keys: ggml docs/gguf.md and llama.cpp src/llama-model.cpp (`load_hparams`). Where an
-architecture could keep less than a full KV cache (sliding windows), the full one is
-assumed, as it is allocated.
+architecture keeps less than a full KV cache in a way that is not known here
+(`_PERIODS`), the full one is assumed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
-from appliance.fit.plan.recurrent import NO_STATE, StateShape, read_state
+from appliance.fit.plan.recurrent import NO_STATE, StateShape, is_state_alone, read_state
 from appliance.protocol.draft_heads import may_have_heads
 from appliance.store.gguf_header import GgufHeader, Tensor
 from appliance.store.gguf_values import bad_file
@@ -21,6 +21,10 @@ from appliance.store.gguf_values import bad_file
 _MAX_LAYERS = 4096  # LLAMA_MAX_LAYERS is 512 today
 _MAX_DIM = 1 << 24
 _GEMMA3N_KEEPING = 20  # layers with a KV cache of their own (llama.cpp src/models/gemma3n.cpp)
+# Of so many layers the last one sees all tokens, where the file says nothing else.
+_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "olmo2": 4}
+_PATTERN_IN_FILE = frozenset(("gemma4",))  # whose file always says it
+_WINDOW_IN_ALL = frozenset(("lfm2", "lfm2moe"))  # that have KV cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class ModelShape:
     num_merges: int
     state: StateShape = NO_STATE
     per_layer: int = 0  # width of all layers' own embeddings of a token together
+    window: int = 0  # tokens that some layers look back at
+    slides: tuple[bool, ...] = ()  # whether that is this layer's; empty: none's
 
     @property
     def attention(self) -> int:
@@ -58,7 +64,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
     embedding = _bounded(header, f"{arch}.embedding_length", _MAX_DIM)
     heads = _per_layer(header, f"{arch}.attention.head_count", num_layers, None)
     num_heads = max(heads)
-    if num_heads == 0:
+    if num_heads == 0 and not is_state_alone(arch):
         raise BadModelFile(
             f"{header.path} is a model without attention heads ({arch}), which is not supported "
             "yet. Choose another model."
@@ -68,14 +74,18 @@ def read_shape(header: GgufHeader) -> ModelShape:
         raise bad_file(
             header.path, f"it has {max(num_kv_heads)} KV heads for {num_heads} attention heads"
         )
-    head_size = embedding // num_heads
-    key_length = _bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size)
+    key_length = value_length = 0
+    if num_heads:
+        head_size = embedding // num_heads
+        key_length = _bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size)
+        value_length = _bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size)
     if header.integer(f"{arch}.rope.dimension_count", 0) > key_length:
         raise bad_file(header.path, f"it rotates more than the {key_length} values of a head")
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
     feed_forwards = _per_layer(header, f"{arch}.feed_forward_length", num_layers, 0)
     num_computed = num_layers - num_head_layers(header)
     state = read_state(header, num_kv_heads[:num_computed], feed_forwards)
+    window, slides = _window(header, num_layers)
     return ModelShape(
         train_ctx=_bounded(header, f"{arch}.context_length", _MAX_DIM),
         embedding=embedding,
@@ -84,7 +94,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
         num_heads=num_heads,
         num_kv_heads=_without_shared(header, arch, _cell_heads(header, num_kv_heads, state)),
         key_length=key_length,
-        value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
+        value_length=value_length,
         num_vocab=_bounded(
             header,
             f"{arch}.vocab_size",
@@ -94,6 +104,8 @@ def read_shape(header: GgufHeader) -> ModelShape:
         num_merges=header.array_length("tokenizer.ggml.merges"),
         state=state,
         per_layer=_per_layer_width(header),
+        window=window,
+        slides=slides,
     )
 
 
@@ -149,6 +161,25 @@ def _per_layer_width(header: GgufHeader) -> int:
     """From the table's own rows."""
     tables = (t for t in header.tensors if t.name == "per_layer_token_embd.weight")
     return max((min(table.shape[0], _MAX_DIM) for table in tables), default=0)
+
+
+def _window(header: GgufHeader, num_layers: int) -> tuple[int, tuple[bool, ...]]:
+    """Its tokens, and whether each layer has it; 0 where none does (llama-model.cpp,
+    `load_swa_pattern`).
+    """
+    arch = header.architecture
+    window = header.integer(f"{arch}.attention.sliding_window", 0)
+    key = f"{arch}.attention.sliding_window_pattern"
+    if not 0 < window <= _MAX_DIM or arch not in {*_PERIODS, *_PATTERN_IN_FILE, *_WINDOW_IN_ALL}:
+        return 0, ()
+    if arch in _WINDOW_IN_ALL:
+        slides = (True,) * num_layers
+    elif header.array_length(key):
+        slides = tuple(each != 0 for each in header.integers(key, num_layers))
+    else:
+        period = header.integer(key, _PERIODS.get(arch, 1))
+        slides = tuple(period == 0 or at % period < period - 1 for at in range(num_layers))
+    return (window, slides) if any(slides) else (0, ())
 
 
 def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: int) -> int:

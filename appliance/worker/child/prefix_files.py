@@ -18,7 +18,7 @@ import math
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -37,13 +37,26 @@ _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
 _SAMPLE_BYTES = 4 << 20
 
 
+class _Earlier(msgspec.Struct, array_like=True):
+    """What a prefix continues: its first tokens, up to some number."""
+
+    num_tokens: int
+    first: int
+    data: bytes
+    is_branch: bool
+
+
 class _PrefixRecord(msgspec.Struct, array_like=True):
-    """`tokens` are little-endian 32-bit ids; `adapters` is 16 bytes, or none."""
+    """`tokens` are little-endian 32-bit ids; `adapters` is 16 bytes, or none. Older files
+    end with `data`, or `adapters`.
+    """
 
     tokens: bytes
     first: int
     data: bytes
     adapters: bytes = b""  # that they were computed with
+    is_branch: bool = False
+    earlier: tuple[_Earlier, ...] = ()  # the first one first, where one file holds them all
 
 
 def fingerprint(model: Path, *parts: str) -> str:
@@ -95,12 +108,11 @@ class PrefixFiles:
                 max_bytes -= path.stat().st_size
                 if max_bytes < 0:
                     return
-                saved = _read(path, now_s)
-                if saved is None:
+                chain = _read(path, now_s)
+                if not chain:
                     _log.warning("%s was damaged and has been removed", path)
                     path.unlink()
-                else:
-                    yield saved
+                yield from chain
         except OSError as error:
             _log.warning("saved prefixes in %s could not be read: %s", self._folder, error)
 
@@ -108,16 +120,34 @@ class PrefixFiles:
     def max_bytes(self) -> int:
         return self._max_bytes
 
-    def write(self, saved: SavedPrefix, given_name: str = "") -> int:
-        """Keeps a prefix; complete under its name or not there at all. Returns the
-        file's bytes, 0 where there is none.
+    def write(
+        self, saved: SavedPrefix, given_name: str = "", earlier: Sequence[SavedPrefix] = ()
+    ) -> int:
+        """Keeps a prefix, in one file with the `earlier` ones that it continues; complete
+        under its name or not there at all. Returns the file's bytes, 0 where there is none.
 
         A disk that refuses costs a warning.
         """
         tokens = array("i", plain_tokens(saved.tokens)).tobytes()
         key = key_of(saved.tokens)
         adapters = key.to_bytes(_KEY_BYTES, "little") if key else b""
-        body = msgspec.msgpack.encode(_PrefixRecord(tokens, saved.first, saved.data, adapters))
+        record = _PrefixRecord(
+            tokens=tokens,
+            first=saved.first,
+            data=saved.data,
+            adapters=adapters,
+            is_branch=saved.is_branch,
+            earlier=tuple(
+                _Earlier(
+                    num_tokens=len(each.tokens),
+                    first=each.first,
+                    data=each.data,
+                    is_branch=each.is_branch,
+                )
+                for each in earlier
+            ),
+        )
+        body = msgspec.msgpack.encode(record)
         num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
         named = tokens + saved.first.to_bytes(4, "little") + adapters
         own_name = hashlib.sha256(named).hexdigest()[:32]
@@ -142,16 +172,15 @@ class PrefixFiles:
             return 0
         return num_bytes
 
-    def read(self, given_name: str, now_s: float) -> tuple[SavedPrefix, int] | None:
-        """What was written under a name, and its file's bytes; None where there is none,
-        or it is damaged.
+    def read(self, given_name: str, now_s: float) -> tuple[list[SavedPrefix], int]:
+        """What was written under a name, the earlier ones first, and its file's bytes;
+        nothing where there is none, or it is damaged.
         """
         path = self._folder / (_file_name(given_name) + _SUFFIX)
         try:
-            saved, num_bytes = _read(path, now_s), path.stat().st_size
+            return _read(path, now_s), path.stat().st_size
         except OSError:
-            return None
-        return None if saved is None else (saved, num_bytes)
+            return [], 0
 
     def _remove_leftovers(self) -> None:
         """What a writer that was killed or ran out
@@ -192,22 +221,29 @@ def _written_s(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _read(path: Path, now_s: float) -> SavedPrefix | None:
-    """None if it is anything but what `write` wrote."""
+def _read(path: Path, now_s: float) -> list[SavedPrefix]:
+    """The earlier ones first; nothing if it is anything but what `write` wrote."""
     # it may be large: no part of it is copied but what is kept
     content = memoryview(path.read_bytes())
     magic, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
     digest, body = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES:]
     if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
-        return None
+        return []
     record = msgspec.msgpack.decode(body, type=_PrefixRecord)
     tokens = array("i")
     tokens.frombytes(record.tokens)
     adapters = AdapterSet(int.from_bytes(record.adapters, "little"))
-    return SavedPrefix(
-        tokens=adapters.marked(tokens),
-        first=record.first,
-        data=record.data,
-        last_used_s=now_s,
-        on_disk=True,
+    last = _Earlier(
+        num_tokens=len(tokens), first=record.first, data=record.data, is_branch=record.is_branch
     )
+    return [
+        SavedPrefix(
+            tokens=adapters.marked(tokens[: each.num_tokens]),
+            first=each.first,
+            data=each.data,
+            last_used_s=now_s,
+            is_branch=each.is_branch,
+            on_disk=True,
+        )
+        for each in (*record.earlier, last)
+    ]

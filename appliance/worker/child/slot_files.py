@@ -45,28 +45,28 @@ class SlotFiles:
         return self._restore(request_id, question, self._files)
 
     def _save(self, request_id: int, question: AskSlot, files: PrefixFiles) -> AskResult:
-        saved = self._cells.left.copy(question.slot, files.max_bytes)
-        if saved is None:
+        chain = self._cells.left.copy(question.slot, files.max_bytes)
+        if not chain:
             raise BadRequest(
                 f"Slot {question.slot} has nothing to save: no request has ended there, or it "
                 f"left less than {MIN_KEPT_TOKENS} tokens, or these have given way to others, or "
                 "were moved (--cache-reuse), which makes them no prefix for others.",
                 param="id_slot",
             )
-        num_bytes = files.write(saved, question.name)
+        *earlier, saved = chain
+        num_bytes = files.write(saved, question.name, earlier)
         if not num_bytes:
             raise BadRequest("The file could not be written. The server's log says why.")
         return AskResult(request_id, num_tokens=len(saved.tokens), num_bytes=num_bytes)
 
     def _restore(self, request_id: int, question: AskSlot, files: PrefixFiles) -> AskResult:
-        found = files.read(question.name, time.perf_counter())
-        if found is None:
+        chain, num_bytes = files.read(question.name, time.perf_counter())
+        if not chain:
             raise BadRequest(
                 "There is no such file for this model as it is served, or it has given way to "
                 "newer ones.",
                 param="filename",
             )
-        saved, num_bytes = found
-        if not self._cells.left.put(question.slot, saved):
+        if not self._cells.left.put(question.slot, chain):
             raise BadRequest("There is no room for it in host memory.", param="filename")
-        return AskResult(request_id, num_tokens=len(saved.tokens), num_bytes=num_bytes)
+        return AskResult(request_id, num_tokens=len(chain[-1].tokens), num_bytes=num_bytes)

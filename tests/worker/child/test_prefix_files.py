@@ -5,6 +5,7 @@ foreign files are never loaded.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 import random
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -99,6 +101,31 @@ def test_the_budget_holds_over_all_models_the_oldest_going_first(tmp_path: Path)
         for s in PrefixFiles(tmp_path, model, 1).load(0.0, 10**6)
     ]
     assert sorted(left) == [1, 2, 3]
+
+
+def test_what_a_prefix_continues_is_kept_in_its_file(tmp_path: Path) -> None:
+    store = PrefixFiles(tmp_path, "model", 10**6)
+    chain = [
+        SavedPrefix(tokens=[1] * 5, first=0, data=b"one", last_used_s=0.0, is_branch=True),
+        SavedPrefix(tokens=[1] * 5 + [2] * 5, first=5, data=b"two", last_used_s=0.0),
+    ]
+    assert store.write(chain[1], "a chat", chain[:1]) > 0
+    found, _ = store.read("a chat", 7.0)
+    assert found == list(store.load(7.0, 10**6))
+    told = [(s.tokens, s.first, s.data, s.is_branch, s.on_disk) for s in found]
+    assert told == [(s.tokens, s.first, s.data, s.is_branch, True) for s in chain]
+    assert store.read("another", 7.0) == ([], 0)
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    store = PrefixFiles(tmp_path, "model", 10**6)
+    body = msgspec.msgpack.encode([array("i", [1, 2, 3]).tobytes(), 1, b"cells"])
+    (tmp_path / "model").mkdir()
+    content = b"APFX0001" + hashlib.sha256(body).digest() + body
+    (tmp_path / "model" / "a.prefix").write_bytes(content)
+    [saved] = store.load(0.0, 10**6)
+    assert (saved.tokens, saved.first, saved.data) == ([1, 2, 3], 1, b"cells")
+    assert not saved.is_branch
 
 
 def test_the_fingerprint_names_model_content_and_parts(tmp_path: Path) -> None:
