@@ -18,7 +18,7 @@ from bench.memory_kinds import KINDS
 from tests.conftest import Embedded
 from tests.serve.server import Server, StartServer
 
-FLAGS = ("--ctx", "1024", "--slots", "2", "--kv-cells", "4096")
+FLAGS = ("--ctx", "1024", "--slots", "2", "--kv-cells", "4096", "--repeatable", "off")
 ANSWER, QUESTION = 20, 30  # tokens
 GREEDY = {"max_tokens": ANSWER, "temperature": 0, "ignore_eos": True, "return_tokens": True}
 SYSTEM = {"role": "system", "content": "Answer as a sailor would, in few words. " * 12}
