@@ -118,9 +118,7 @@ class Scheduler:
         return admitted
 
     def remove(self, seq: Sequence, *, keep: bool = True) -> None:
-        """Forgets a sequence, waiting or running: its slot is free again, its prefix is
-        kept if its cells are sound.
-        """
+        """Forgets a sequence; with `keep`, its cells are sound and stay as a prefix."""
         if seq.status is SequenceStatus.WAITING:
             self.waiting.remove(seq)
             seq.status = SequenceStatus.FINISHED
@@ -130,13 +128,12 @@ class Scheduler:
         del self.running[seq.request_id]
         status, seq.status = seq.status, SequenceStatus.FINISHED
         has_cells = status not in (SequenceStatus.PREEMPTED, SequenceStatus.SHARING)
-        leaves_first = has_cells and keep and self._cells.has_checkpoints
-        if has_cells and not keep:
+        if has_cells and keep and self._cells.has_checkpoints:
+            self._leave_prefix(seq)  # first: who waits could not go on from its own cells
+        elif has_cells and not keep:
             self._cells.drop(slot)
-        if leaves_first:  # of cells that stay its own, nobody could go on
-            self._leave_prefix(seq)
         self._release_waiters(seq)
-        if has_cells and keep and not leaves_first:
+        if has_cells and keep and not self._cells.has_checkpoints:
             self._leave_prefix(seq)
         elif status is SequenceStatus.PREEMPTED:
             self._cells.forget_preempted(slot)
