@@ -52,7 +52,9 @@ def check(found: dict[str, Any]) -> None:
 def test_cells_that_are_shared(
     kv_type: str, kernels: str, embedded: Embedded, tmp_path: Path
 ) -> None:
-    check(report(embedded.files["Q8_0"], tmp_path, kv_type, kernels))
+    # with weights of eight bits ggml rounds what it multiplies: the last digit counts for more
+    weights = "Q8_0" if kernels == "own" else "F32"
+    check(report(embedded.files[weights], tmp_path, kv_type, kernels))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,8 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.thermal.governor import Mode
+from appliance.gateway.thermal.watch import ThermalWatch
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.health import WorkerState
 from appliance.protocol.requests import GenerateRequest, TextPrompt
@@ -88,6 +90,7 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
             accounts=accounts,
             manager=manager,
             watch=watch,
+            thermal=ThermalWatch(router, gateway.metrics, mode=Mode.OFF),
             http=http,
             preload=("novels",),
         )
