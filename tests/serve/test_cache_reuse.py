@@ -39,8 +39,10 @@ def test_behind_a_changed_line_cells_are_moved_for_who_wants_no_exact_answer(
         old, new = tokens(OLD + STORY), tokens(NEW + STORY)
         num_equal = num_common(old, new, len(old))
         num_moved = num_common(old[::-1], new[::-1], len(old)) - 1  # but for the last one
+        [model] = http.get("/ps").json()["models"]
         assert cached(OLD + STORY) == 0
-        assert cached(NEW + STORY, seed=7) == num_equal
+        # without our kernels' exact rows, what repeats itself takes whole blocks alone
+        assert cached(NEW + STORY, seed=7) == (num_equal if model["exact_rows"] else 0)
         assert cached(NEW + STORY + " ", temperature=0) < len(new)
         assert moved() == 0
         other = NEW.replace("four", "five") + STORY
