@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGUFWriter
+
+from bench.random_weights import Shape, Shapes, Weights, num_vocab, of_blocks, write_random
 
 # Sizes that llama.cpp has in its sources for Gemma 3n (llama-hparams.h).
 _ALTUP, _ALTUP_WIDTH, _LAUREL_RANK = 4, 256, 64
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def write_per_layer(vocabulary: Path, target: Path, shape: EdgeShape = TINY) -> 
     gguf.add_uint32("gemma4.rope.dimension_count_swa", shape.head)
     gguf.add_float32("gemma4.rope.freq_base_swa", 10000.0)
     block = _block(shape, shape.per_layer)
-    table = {"per_layer_token_embd.weight": (writer.num_vocab(vocabulary), shape.per_layer)}
+    table = {"per_layer_token_embd.weight": (num_vocab(vocabulary), shape.per_layer)}
     return writer.write(
         vocabulary,
         [block] * shape.blocks,
@@ -78,7 +79,7 @@ def write_altup(vocabulary: Path, target: Path, shape: EdgeShape = TINY) -> Path
         "laurel_r.weight": (width, _LAUREL_RANK),
         "laurel_post_norm.weight": (width,),
     }
-    table = {"per_layer_token_embd.weight": (writer.num_vocab(vocabulary), _ALTUP_WIDTH)}
+    table = {"per_layer_token_embd.weight": (num_vocab(vocabulary), _ALTUP_WIDTH)}
     return writer.write(
         vocabulary,
         [block] * shape.blocks,
@@ -136,35 +137,18 @@ class _Writer:
         self.gguf.add_rope_dimension_count(shape.head)
         self.gguf.add_sliding_window(shape.window)
 
-    def num_vocab(self, vocabulary: Path) -> int:
-        return len(GGUFReader(vocabulary).fields["tokenizer.ggml.tokens"].contents())
-
     def write(self, vocabulary: Path, blocks: list[Shapes], others: Shapes) -> Path:
-        """With another file's vocabulary; returns the file's path."""
-        for field in GGUFReader(vocabulary).fields.values():
-            if field.name.startswith("tokenizer."):
-                kind = field.types[0]
-                inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-                self.gguf.add_key_value(field.name, field.contents(), kind, inner)
+        """Returns the file's path."""
         shapes = {
-            "token_embd.weight": (self.num_vocab(vocabulary), self._shape.width),
+            "token_embd.weight": (num_vocab(vocabulary), self._shape.width),
             "output_norm.weight": (self._shape.width,),
             **others,
+            **of_blocks(blocks),
         }
-        for at, block in enumerate(blocks):
-            shapes |= {f"blk.{at}.{name}": shape for name, shape in block.items()}
-        chance = np.random.default_rng(1)
-        for name, shape in shapes.items():
-            self.gguf.add_tensor(name, self._weights(name, shape, chance))
-        self.gguf.write_header_to_file()
-        self.gguf.write_kv_data_to_file()
-        self.gguf.write_tensors_to_file()
-        self.gguf.close()
+        write_random(self.gguf, vocabulary, shapes, self._weights)
         return self._target
 
-    def _weights(
-        self, name: str, shape: tuple[int, ...], chance: np.random.Generator
-    ) -> npt.NDArray[np.floating[npt.NBitBase]]:
+    def _weights(self, name: str, shape: Shape, chance: np.random.Generator) -> Weights:
         """Norms near one, all else around zero."""
         if "norm" in name or "scale" in name or name == "rope_freqs.weight":
             return chance.uniform(0.5, 1.5, shape).astype(np.float32)

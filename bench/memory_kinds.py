@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGUFWriter
+
+from bench.random_weights import Shape, Shapes, Weights, num_vocab, of_blocks, write_random
 
 _KERNEL = 4  # tokens of a short convolution
 _MAMBA_STATE = 8  # values for each of the inner width's
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,31 +249,15 @@ class _Writer:
 
     def write(self, vocabulary: Path, blocks: list[Shapes]) -> Path:
         """Returns the file's path."""
-        reader = GGUFReader(vocabulary)
-        for field in reader.fields.values():
-            if field.name.startswith("tokenizer."):
-                kind = field.types[0]
-                inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-                self.gguf.add_key_value(field.name, field.contents(), kind, inner)
-        num_vocab = len(reader.fields["tokenizer.ggml.tokens"].contents())
         shapes = {
-            "token_embd.weight": (num_vocab, self._shape.width),
+            "token_embd.weight": (num_vocab(vocabulary), self._shape.width),
             f"{self._norm}.weight": (self._shape.width,),
+            **of_blocks(blocks),
         }
-        for at, block in enumerate(blocks):
-            shapes |= {f"blk.{at}.{name}": shape for name, shape in block.items()}
-        chance = np.random.default_rng(1)
-        for name, shape in shapes.items():
-            self.gguf.add_tensor(name, self._weights(name, shape, chance))
-        self.gguf.write_header_to_file()
-        self.gguf.write_kv_data_to_file()
-        self.gguf.write_tensors_to_file()
-        self.gguf.close()
+        write_random(self.gguf, vocabulary, shapes, self._weights)
         return self._target
 
-    def _weights(
-        self, name: str, shape: tuple[int, ...], chance: np.random.Generator
-    ) -> npt.NDArray[np.floating[npt.NBitBase]]:
+    def _weights(self, name: str, shape: Shape, chance: np.random.Generator) -> Weights:
         """Norms near one, what a state decays by below zero, all else around zero."""
         if "norm" in name:
             return chance.uniform(0.5, 1.5, shape).astype(np.float32)

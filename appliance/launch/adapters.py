@@ -68,7 +68,8 @@ def fitting(
     if adapters and any(embeds(header) for header in headers):
         raise BadModelFile(
             f"{headers[0].path.name} makes embeddings, which adapters cannot be applied to yet. "
-            f"Leave out {adapters[0].name}, or merge it: appliance-convert SRC --merge-lora ADAPTER"
+            f"Leave out {adapters[0].name}, or merge it: "
+            "appliance-convert SRC --merge-lora ADAPTER --out DIR"
         )
     return tuple(_checked(one, headers) for one in adapters)
 

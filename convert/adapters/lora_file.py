@@ -185,7 +185,7 @@ def _place(adapter: PeftAdapter, pair: LoraPair, weight: str, known: dict[str, P
     if place.target.removesuffix(".weight").rpartition(".")[2] not in _ADAPTED:
         raise UnsupportedModel(
             f"{adapter.directory} adapts {weight}, which llama.cpp computes without adapters. "
-            "Merge it: appliance-convert SRC --merge-lora ADAPTER"
+            f"Merge it: appliance-convert SRC --merge-lora {adapter.directory} --out DIR"
         )
     is_embedding = place.target == _EMBEDDING
     has_output = "output.weight" in {other.target for other in known.values()}

@@ -70,6 +70,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--verify-quality decode in a separate process, which maps the model file into its "
         "memory",
     )
+    _add_changes(parser)
+    _add_checks(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per line on standard output"
+    )
+    return parser
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    """What makes other numbers of the weights."""
     parser.add_argument(
         "--importance",
         metavar="FILE",
@@ -83,6 +93,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="add a LoRA adapter (a folder that PEFT saved) to the weights, times SCALE (default: "
         "1); an adapter that is to stay apart is converted by --lora",
     )
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
@@ -97,10 +110,6 @@ def build_parser() -> argparse.ArgumentParser:
         "unquantized model, and reject a file that diverges much more than is usual for its "
         "type",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object per line on standard output"
-    )
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:

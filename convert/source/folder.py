@@ -51,7 +51,8 @@ def find_other_content(directory: Path) -> BadInput | None:
         return UnsupportedModel(
             f"{directory} is an adapter (LoRA) for {_base_model(directory)}, not a whole model. "
             f"Convert it to an adapter of that model's GGUF: appliance-convert --lora {directory} "
-            "--base SRC --out DIR, or merge it: appliance-convert SRC --merge-lora ADAPTER."
+            f"--base SRC --out DIR, or merge it: appliance-convert SRC --merge-lora {directory} "
+            "--out DIR."
         )
     ggufs = sorted(directory.glob("*.gguf"))
     if ggufs:

@@ -57,3 +57,12 @@ def finished(outputs: list[Output]) -> dict[int, FinishReason]:
     return {
         o.request_id: o.finish_reason for o in outputs if isinstance(o, Sampled) and o.finish_reason
     }
+
+
+def answers(outputs: list[Output]) -> dict[int, list[int]]:
+    """The tokens of each request. Whatever is no token fails the test."""
+    found: dict[int, list[int]] = {}
+    for output in outputs:
+        assert isinstance(output, Sampled)
+        found.setdefault(output.request_id, []).append(output.token)
+    return found

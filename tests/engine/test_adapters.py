@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 
 from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet, key_of, plain_tokens
-from appliance.engine.outputs import Output, Sampled
+from appliance.engine.outputs import Output
 from appliance.engine.requests import EngineRequest
-from tests.engine.engines import ENDLESS, MANY_BYTES, make_engine, run_to_end
+from tests.engine.engines import ENDLESS, MANY_BYTES, answers, make_engine, run_to_end
 from tests.engine.fake_runner import FakeRunner, answer_alone
 
 ONE, OTHER, THIRD = (AdapterSet(1 << 100 | at, ((at, 1.0),)) for at in range(3))
@@ -24,14 +24,6 @@ def ask(
         max_new_tokens=num_new,
         adapters=adapters,
     )
-
-
-def answers(outputs: list[Output]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for output in outputs:
-        assert isinstance(output, Sampled)
-        found.setdefault(output.request_id, []).append(output.token)
-    return found
 
 
 def steps_in_a_row(runner: FakeRunner) -> list[tuple[int, int]]:

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from appliance.engine.engine import Engine
-from appliance.engine.outputs import Output, Sampled
+from appliance.engine.outputs import Output
 from appliance.engine.requests import EngineRequest
-from tests.engine.engines import ENDLESS, make_engine, run_to_end
+from tests.engine.engines import ENDLESS, answers, make_engine, run_to_end
 from tests.engine.fake_runner import Cell, FakeRunner, answer_alone
 
 ROOM = 1 << 20
@@ -84,14 +84,6 @@ def ask(
         places=places or {},
         is_repeatable=is_repeatable,
     )
-
-
-def answers(outputs: list[Output]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for output in outputs:
-        assert isinstance(output, Sampled)
-        found.setdefault(output.request_id, []).append(output.token)
-    return found
 
 
 def told(engine: Engine, runner: StateRunner, request: EngineRequest) -> tuple[list[int], int]:

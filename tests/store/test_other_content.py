@@ -55,7 +55,7 @@ def make_pointer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (make_adapter, r"is an adapter \(LoRA\) for org/b.*not a whole model"),
+        (make_adapter, r"is an adapter \(LoRA\) for org/b.*--lora .*--base SRC.* --merge-lora "),
         (make_cache, r"a folder of the Hugging Face cache.*Pass a snapshot in it: .*/0a1b"),
         (make_foreign, r"layout of the model's own software \(consolidated"),
         (make_page, r"config\.json is a web page \(HTML\)"),
