@@ -4,7 +4,8 @@ Knows no terminal and no plan.
 
 Every output's layout is known before the first byte, so a block of rows is an
 independent piece of work: read it, turn it into float32, quantize it once per ggml type
-that any output wants, write the results where they belong. Blocks are done in any
+that any output wants (or take its blocks over, where the checkpoint's are of that type),
+write the results where they belong. Blocks are done in any
 order, and at most `num_threads` of them are in memory.
 """
 
@@ -24,7 +25,7 @@ from convert.memory import WorkSize
 from convert.outputs import OpenOutput
 from convert.quantize import Kernel, Unrepresentable, row_bytes
 from convert.safetensors_file import to_float32
-from convert.tensors import OutputTensor
+from convert.tensors import OutputTensor, packs, read_packed
 
 NATIVE_TYPES = {
     "F32": GGMLQuantizationType.F32,
@@ -70,7 +71,10 @@ class BlockWorker:
         }
         for output in self._outputs:
             slot = output.plan.slots[tensor.name]
-            if slot.type not in made:
+            if slot.type not in made and slot.type in packs(source):
+                packed = read_packed(source, block.start, block.stop, slot.type)
+                made[slot.type] = np.ascontiguousarray(packed).data.cast("B")
+            elif slot.type not in made:
                 made[slot.type] = self._quantize(block, values, slot.type)
             offset = (
                 len(output.plan.header)

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from convert.config import Config, read_json
+from convert.config import Config, read_json, read_optional_json
+from convert.dequantize.quantization import dequantized
+from convert.dequantize.repack import ScaleRounding
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
 from convert.source.folder import check_folder
@@ -40,6 +42,7 @@ class Checkpoint:
                 "The folder also holds an adapter (adapter_config.json), which transformers would "
                 "load too. It was left aside; --merge-lora adds it to the weights."
             )
+        self.rounding = ScaleRounding()  # of quantized weights that were taken over
         self._files: list[SafetensorsFile] = []
 
     def __enter__(self) -> Checkpoint:
@@ -60,9 +63,7 @@ class Checkpoint:
     @cached_property
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Every tensor's place, by its name. Raises `BadInput` of some kind at first use."""
-        tensors = self._open_tensors()
-        self._check_quantization(tensors)
-        return tensors
+        return self._dequantized(self._open_tensors())
 
     def _open_tensors(self) -> dict[str, StoredTensor]:
         found = find_weight_files(self.directory)
@@ -88,26 +89,42 @@ class Checkpoint:
             )
         return tensors
 
-    def _check_quantization(self, tensors: Mapping[str, StoredTensor]) -> None:
-        """Raises `UnsupportedModel` for quantized weights.
+    def _dequantized(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+        """`tensors` with floats for quantized weights.
 
-        What is left of a quantization after its weights were saved unquantized becomes
-        a note.
+        What is left of a quantization after its weights were saved unquantized becomes a
+        note. Raises `UnsupportedModel` for a scheme that is not known.
         """
-        settings = self.config.values.get("quantization_config")
-        if settings is None:
-            return
-        method = settings.get("quant_method") if isinstance(settings, dict) else None
-        packed = [t for t in tensors.values() if t.stored_type.may_be_packed]
-        if packed or method in _QUANTIZED_WHILE_RUNNING:
+        settings = self._quantization_config()
+        method = settings.values.get("quant_method")
+        if method in _QUANTIZED_WHILE_RUNNING:
             raise UnsupportedModel(
-                f"{self.config.path} describes weights that are already quantized"
-                f"{f' ({method})' if method else ''}. Use the original, unquantized checkpoint."
+                f"{settings.path} describes weights that are quantized when the model is loaded "
+                f"({method}), which cannot be converted. Use a ready-made GGUF."
             )
-        self.notes.append(
-            f"config.json still has a quantization_config ({method or 'without a method'}), but no "
-            "weight is quantized: the weights were converted as they are."
-        )
+        found = dequantized(tensors, settings)
+        if found is not None:
+            self.notes += found.notes
+            self.rounding = found.rounding
+            return found.tensors
+        if "quantization_config" in self.config:
+            self.notes.append(
+                f"config.json still has a quantization_config ({method or 'without a method'}), "
+                "but no weight is quantized: the weights were converted as they are."
+            )
+        return tensors
+
+    def _quantization_config(self) -> Config:
+        """What the checkpoint says of its quantization, in one of the places where it may."""
+        for config in (self.config, self.config.section("text_config")):
+            for key in ("quantization_config", "compression_config"):
+                if isinstance(config.values.get(key), dict):
+                    return config.section(key)
+        path = self.directory / "hf_quant_config.json"  # NVIDIA's Model Optimizer
+        settings = read_optional_json(path).get("quantization")
+        if isinstance(settings, dict):
+            return Config(str(path), {"quant_method": "modelopt", **settings})
+        return self.config.section("quantization_config")
 
     def _open(self, name: str) -> SafetensorsFile:
         file = SafetensorsFile(self.directory / name)

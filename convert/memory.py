@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 
+from convert.dequantize.weight import QuantizedWeight
 from convert.errors import NotEnoughMemory
-from convert.tensors import OutputTensor
+from convert.tensors import OutputTensor, stored_tensors
 
 DEFAULT_MAX_RAM_BYTES = 3 << 29  # 1.5 GiB
 # 2 MiB of float32: large enough to hide Python's part, small enough to share out evenly
@@ -24,6 +25,8 @@ MIN_BLOCK_ITEMS = 1 << 16  # below this, Python's part of a block shows
 # One item on its way: as stored and as float32 (4 each), what lies between (8), and as
 # every type at once (14).
 ITEM_BYTES = 32
+# Beside these, what a quantized weight's numbers lie in before they are floats.
+QUANTIZED_ITEM_BYTES = 16
 _RESERVE_BYTES = 24 << 20  # threads' stacks, the allocator's slack, what the progress display needs
 
 
@@ -42,20 +45,37 @@ def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTenso
     Raises `NotEnoughMemory` with the number that would do if not even one thread's
     smallest block fits.
     """
-    held_bytes = psutil.Process().memory_info().rss
+    held_bytes = psutil.Process().memory_info().rss + _kept_bytes(tensors)
     smallest = max(
         [MIN_BLOCK_ITEMS, *(tensor.row_items * tensor.source.row_group for tensor in tensors)]
     )
-    needed_bytes = max(held_bytes + _RESERVE_BYTES + smallest * ITEM_BYTES, peak_rss_bytes())
+    item_bytes = ITEM_BYTES + (QUANTIZED_ITEM_BYTES if _are_quantized(tensors) else 0)
+    needed_bytes = max(held_bytes + _RESERVE_BYTES + smallest * item_bytes, peak_rss_bytes())
     if max_ram_bytes < needed_bytes:
         raise NotEnoughMemory(
             f"--max-ram must be at least {(needed_bytes >> 20) + 1} MiB for this checkpoint (got "
             f"{max_ram_bytes >> 20} MiB): its header, its tokenizer and one block of its rows "
             "take that much."
         )
-    items = (max_ram_bytes - held_bytes - _RESERVE_BYTES) // ITEM_BYTES
+    items = (max_ram_bytes - held_bytes - _RESERVE_BYTES) // item_bytes
     threads = min(num_threads, items // smallest)
     return WorkSize(threads, min(BLOCK_ITEMS, items // threads))
+
+
+def _kept_bytes(tensors: Sequence[OutputTensor]) -> int:
+    """What is kept whole of the two largest tensors: of one and the next, where one ends."""
+    kept = [
+        sum(stored.held_bytes for stored in stored_tensors(tensor.source)[:2]) for tensor in tensors
+    ]
+    return sum(sorted(kept)[-2:])
+
+
+def _are_quantized(tensors: Sequence[OutputTensor]) -> bool:
+    return any(
+        isinstance(stored, QuantizedWeight)
+        for tensor in tensors
+        for stored in stored_tensors(tensor.source)
+    )
 
 
 def peak_rss_bytes() -> int:

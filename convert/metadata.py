@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from gguf import GGML_QUANT_VERSION, Metadata, size_label
+from gguf import GGML_QUANT_VERSION, LlamaFileType, Metadata, size_label
 
 from convert.gguf.header import Field, string, string_array, u32
 from convert.importance.imatrix_file import ImportanceMatrix
-from convert.recipe import Mixture
 from convert.source.card import ModelCard
 from convert.tensors import OutputTensor
 
@@ -25,7 +24,7 @@ _TEXTS = {
 
 
 def general_fields(
-    architecture: str, name: str, mixture: Mixture, tensors: Sequence[OutputTensor]
+    architecture: str, name: str, file_type: LlamaFileType, tensors: Sequence[OutputTensor]
 ) -> tuple[Field, ...]:
     """Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general-metadata."""
     num_params = sum(tensor.num_items for tensor in tensors)
@@ -34,7 +33,7 @@ def general_fields(
         string("general.type", "model"),
         string("general.name", name),
         string("general.size_label", size_label(num_params, num_params, 0, 0)),
-        u32("general.file_type", mixture.file_type.value),
+        u32("general.file_type", file_type.value),
         u32("general.quantization_version", GGML_QUANT_VERSION),
     )
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gguf import LlamaFileType
+
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
 from convert.architectures.family import Change, Hyperparameters, read_model
@@ -20,7 +22,7 @@ from convert.heads.ranking import TEMPLATE, TEMPLATE_NAME, ranking_fields, with_
 from convert.heads.sentence_transformers import lowers_texts
 from convert.importance.imatrix_file import ImportanceMatrix
 from convert.metadata import card_fields, general_fields, importance_fields
-from convert.recipe import Mixture, ModelShape, assign_types, find_mixture
+from convert.recipe import ModelShape, file_types
 from convert.source.card import ModelCard, read_card
 from convert.tensors import OutputTensor
 from convert.tokenizer.vocab import Vocabulary, load_vocabulary
@@ -153,13 +155,14 @@ class OutputPlan:
 def plan_output(
     source: SourceModel, path: Path, type_name: str, importance: Importance | None
 ) -> OutputPlan:
-    mixture = find_mixture(type_name)
-    has_importance = importance is not None and mixture.is_quantized
-    types = assign_types(mixture, source.tensors, source.shape, has_importance=has_importance)
-    slots = lay_out((tensor.name, tensor.shape, types[tensor.name]) for tensor in source.tensors)
-    fields = _fields(source, mixture)
-    if has_importance:
-        assert importance is not None
+    made = file_types(
+        type_name, source.tensors, source.shape, has_importance=importance is not None
+    )
+    slots = lay_out(
+        (tensor.name, tensor.shape, made.types[tensor.name]) for tensor in source.tensors
+    )
+    fields = _fields(source, made.file_type)
+    if importance is not None and made.is_quantized:
         fields += importance_fields(importance.matrix, importance.file_name)
     return OutputPlan(
         path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}
@@ -168,12 +171,13 @@ def plan_output(
 
 def header_without_tensors(source: SourceModel, type_name: str) -> bytes:
     """A whole GGUF that only has a vocabulary, as all files of `source` have it."""
-    return encode_header(_fields(source, find_mixture(type_name)), [])
+    made = file_types(type_name, source.tensors, source.shape)
+    return encode_header(_fields(source, made.file_type), [])
 
 
-def _fields(source: SourceModel, mixture: Mixture) -> list[Field]:
+def _fields(source: SourceModel, file_type: LlamaFileType) -> list[Field]:
     return [
-        *general_fields(source.shape.architecture, source.name, mixture, source.tensors),
+        *general_fields(source.shape.architecture, source.name, file_type, source.tensors),
         *card_fields(source.card),
         *source.hyper.fields,
         *source.vocabulary.fields(),

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Type
 
-from convert.errors import UnknownType
-from convert.tensors import OutputTensor
+from convert.errors import UnknownType, UnsupportedModel
+from convert.tensors import OutputTensor, packs
 
 
 class Role(enum.Enum):
@@ -206,6 +206,19 @@ MIXTURES: Mapping[str, Mixture] = {
     ),
 }
 
+# The type of a file that takes every weight over as the checkpoint has it: quantized ones
+# as the smallest blocks that hold the same numbers, others in their own type.
+SOURCE = "SOURCE"
+TYPE_NAMES = (*MIXTURES, SOURCE)
+# what a file is said to be, by the type that most of its quantized weights have
+_FILE_TYPES = {
+    Type.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+    Type.Q5_0: LlamaFileType.MOSTLY_Q5_0,
+    Type.Q8_0: LlamaFileType.MOSTLY_Q8_0,
+    Type.MXFP4: LlamaFileType.MOSTLY_MXFP4_MOE,
+}
+_STORED = {"F32": Type.F32, "F16": Type.F16, "BF16": Type.BF16}
+
 # Where a row does not fill the type's blocks of 256: the next type with blocks of 32.
 FALLBACKS: Mapping[Type, Type] = {
     Type.Q2_K: Type.Q4_0,
@@ -217,11 +230,54 @@ FALLBACKS: Mapping[Type, Type] = {
 }
 
 
-def find_mixture(name: str) -> Mixture:
+def check_type(name: str) -> None:
     """Raises `UnknownType` with the known ones."""
-    if name not in MIXTURES:
-        raise UnknownType(f"Unknown type {name}. Known types: {', '.join(MIXTURES)}.")
-    return MIXTURES[name]
+    if name not in TYPE_NAMES:
+        raise UnknownType(f"Unknown type {name}. Known types: {', '.join(TYPE_NAMES)}.")
+
+
+@dataclass(frozen=True)
+class FileTypes:
+    """What a file is, and the ggml type of each of its tensors, by name."""
+
+    file_type: LlamaFileType
+    is_quantized: bool  # by us, so that an importance matrix matters
+    types: Mapping[str, Type]
+
+
+def file_types(
+    name: str, tensors: Sequence[OutputTensor], model: ModelShape, *, has_importance: bool = False
+) -> FileTypes:
+    """Of a file of the type `name`.
+
+    Raises `UnknownType`, or `UnsupportedModel` for `SOURCE` where no weight can be taken
+    over.
+    """
+    check_type(name)
+    if name == SOURCE:
+        return _source_types(tensors)
+    mixture = MIXTURES[name]
+    has_importance = has_importance and mixture.is_quantized
+    types = assign_types(mixture, tensors, model, has_importance=has_importance)
+    return FileTypes(mixture.file_type, mixture.is_quantized, types)
+
+
+def _source_types(tensors: Sequence[OutputTensor]) -> FileTypes:
+    types: dict[str, Type] = {}
+    items: dict[Type, int] = {}
+    for tensor in tensors:
+        stored = _STORED[tensor.source.stored_type.value]
+        types[tensor.name] = stored if _is_quantizable(tensor) else Type.F32
+        if _is_quantizable(tensor) and (known := packs(tensor.source)):
+            types[tensor.name] = known[0]
+            items[known[0]] = items.get(known[0], 0) + tensor.num_items
+    if not items:
+        raise UnsupportedModel(
+            f"No weight of this checkpoint is quantized in a way that GGUF has too, so there is "
+            f"nothing to take over as {SOURCE}. Choose another type, such as BF16 or Q8_0."
+        )
+    most = max(items, key=lambda ggml_type: items[ggml_type])
+    return FileTypes(_FILE_TYPES[most], False, types)
 
 
 def assign_types(

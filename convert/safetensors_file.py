@@ -15,17 +15,22 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _COMPARED_ITEMS = 1 << 18  # at once: 1 MiB of float32
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"} | {
+    f"{kind}{bits}": f"<{kind.lower()}{bits // 8}" for kind in "IU" for bits in (16, 32, 64)
+}
 
 
 class StoredType(enum.Enum):
@@ -61,8 +66,10 @@ class StoredType(enum.Enum):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of weights only."""
-        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.value])
+        """In which numbers travel: their raw bits where NumPy has no such type. Not of
+        those that are smaller than a byte.
+        """
+        return np.dtype(_DTYPES.get(self.value, "u1"))
 
     @property
     def num_bits(self) -> int:
@@ -132,6 +139,26 @@ class StoredTensor:
         self.file.read_into(rows.data.cast("B"), self.offset + start * row_bytes)
         return rows
 
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        """The types of GGUF whose blocks hold the same numbers as this quantized weight, the
+        smallest first; none of a weight that is not quantized.
+        """
+        return ()
+
+    @property
+    def held_bytes(self) -> int:
+        """What is kept in memory beside the rows that are asked for."""
+        return 0
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        """Rows as blocks of one of `packs`, shape (stop - start, bytes of a row)."""
+        raise AssertionError(
+            f"{self.name}: rows {start} to {stop} have no blocks of {ggml_type.name}"
+        )
+
     def equals(self, other: StoredTensor) -> bool:
         """Whether both hold the same numbers, in memory for a few rows.
 
@@ -155,7 +182,7 @@ class StoredTensor:
 class SafetensorsFile:
     """An open safetensors file whose header has been checked against its size.
 
-    Reads are thread-safe.
+    Reads are thread-safe. `texts` is what the header has beside its tensors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -215,7 +242,8 @@ class SafetensorsFile:
             ) from error
         if not isinstance(header, dict):
             raise DamagedCheckpoint(f"{self.path} has a header that is not a JSON object.")
-        header.pop("__metadata__", None)
+        texts = header.pop("__metadata__", None)
+        self.texts: Mapping[str, Any] = texts if isinstance(texts, dict) else {}
         data_start = 8 + header_bytes
         tensors = {
             name: self._parse_entry(name, entry, data_start) for name, entry in header.items()

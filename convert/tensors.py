@@ -7,11 +7,13 @@ Knows no families.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.safetensors_file import StoredTensor, StoredType, to_float32
@@ -76,7 +78,10 @@ class InterleavedHeads:
         return order
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        rows = self.tensor.read_rows(start, stop)
+        return self.in_order(self.tensor.read_rows(start, stop))
+
+    def in_order(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The rows of whole heads as ggml wants them."""
         heads = rows.reshape(-1, self.head_dim, rows.shape[-1])
         return heads[:, self._order].reshape(rows.shape)
 
@@ -113,14 +118,17 @@ class Stacked:
         return self.tensors[0].stored_type
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        parts = [tensor.read_rows(first, last) for tensor, first, last in self.pieces(start, stop)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[StoredTensor, int, int]]:
+        """The rows `start` to `stop` as rows of each matrix."""
         rows_each = self.tensors[0].num_rows
-        parts = []
         while start < stop:
             index, first = divmod(start, rows_each)
             count = min(stop - start, rows_each - first)
-            parts.append(self.tensors[index].read_rows(first, first + count))
+            yield self.tensors[index], first, first + count
             start += count
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,48 @@ class Computed:
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         return self.values[start:stop].reshape(-1, 1)
+
+
+def stored_tensors(source: RowSource) -> tuple[StoredTensor, ...]:
+    """The checkpoint's tensors that a source's rows are of; none where they are computed, or
+    are some rows only.
+    """
+    match source:
+        case Plain() | InterleavedHeads() | OnePlus():
+            return (source.tensor,)
+        case Stacked():
+            return source.tensors
+        case _:
+            return ()
+
+
+def packs(source: RowSource) -> Sequence[GGMLQuantizationType]:
+    """The types whose blocks hold the same numbers as the quantized rows of `source`, the
+    smallest first.
+    """
+    if not isinstance(source, Plain | InterleavedHeads | Stacked):
+        return ()
+    first, *others = stored_tensors(source)
+    return [name for name in first.packs if all(name in other.packs for other in others)]
+
+
+def read_packed(
+    source: RowSource, start: int, stop: int, ggml_type: GGMLQuantizationType
+) -> NDArray[np.uint8]:
+    """The rows of `source` as blocks of one of its `packs`, shape (rows, bytes of a row)."""
+    match source:
+        case Plain():
+            return source.tensor.read_packed(start, stop, ggml_type)
+        case InterleavedHeads():
+            return source.in_order(source.tensor.read_packed(start, stop, ggml_type))
+        case Stacked():
+            parts = [
+                tensor.read_packed(first, last, ggml_type)
+                for tensor, first, last in source.pieces(start, stop)
+            ]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        case _:
+            raise AssertionError(f"{type(source).__name__} has no blocks of {ggml_type.name}")
 
 
 @dataclass(frozen=True)

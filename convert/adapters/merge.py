@@ -25,12 +25,22 @@ from convert.safetensors_file import StoredTensor, StoredType, to_float32
 class MergedTensor(StoredTensor):
     """A weight of a checkpoint with an adapter's part added when it is read."""
 
+    base: StoredTensor
     pair: LoraPair
     scale: float
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        own = to_float32(super().read_rows(start, stop), self.stored_type)
+        own = to_float32(self._own(start, stop), self.stored_type)
         return as_stored(own + self._added(start, stop), self.stored_type)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.base.held_bytes
+
+    def _own(self, start: int, stop: int) -> NDArray[Any]:
+        if len(self.shape) < len(self.base.shape):  # a matrix of one row, read as a vector
+            return self.base.read_rows(0, 1).reshape(-1, 1)[start:stop]
+        return self.base.read_rows(start, stop)
 
     def _added(self, start: int, stop: int) -> NDArray[np.float32]:
         pair = self.pair
@@ -78,6 +88,7 @@ def merged(
             shape=weight.shape,
             offset=weight.offset,
             file=weight.file,
+            base=weight,
             pair=pair,
             scale=pair.scale * scale,
         )

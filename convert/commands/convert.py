@@ -25,12 +25,18 @@ from convert.pipeline import Conversion, Job, ScaledAdapter, WrittenFile, defaul
 from convert.progress import choose_progress
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.gate import check_quality
-from convert.recipe import MIXTURES, find_mixture
+from convert.recipe import SOURCE, TYPE_NAMES, check_type
 from convert.source.folder import folder_name
 from convert.tokenizer.verify import verify_vocabulary
 
 DEFAULT_TYPES = "Q8_0,Q4_K_M,Q2_K"
-UNWEIGHTED_TYPES = ("F32", "BF16", "F16", "Q8_0")  # an importance matrix changes nothing in them
+UNWEIGHTED_TYPES = (
+    "F32",
+    "BF16",
+    "F16",
+    "Q8_0",
+    SOURCE,
+)  # an importance matrix changes nothing in them
 _BYTES_PER = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -51,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
-        help=f"comma-separated list of types to write: {', '.join(MIXTURES)} (default: "
+        help=f"comma-separated list of types to write: {', '.join(TYPE_NAMES)} (default: "
         f"{DEFAULT_TYPES})",
     )
     parser.add_argument("--name", help="name the files NAME-TYPE.gguf (default: the name of SRC)")
@@ -215,7 +221,7 @@ def _job(args: argparse.Namespace) -> Job:
     if not types:
         raise BadInput(f"--types must name at least one type (got {args.types!r}).")
     for name in types:
-        find_mixture(name)
+        check_type(name)
     if args.threads < 1:
         raise BadInput(f"--threads must be at least 1 (got {args.threads}).")
     name = plain_name(args.name or folder_name(args.source))

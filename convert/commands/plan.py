@@ -17,7 +17,7 @@ from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
-from convert.recipe import MIXTURES, find_mixture
+from convert.recipe import TYPE_NAMES, check_type
 from convert.source.folder import folder_name
 
 HEADER_SUFFIX = ".header"
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
-        help=f"comma-separated list of types: {', '.join(MIXTURES)} (default: {DEFAULT_TYPES})",
+        help=f"comma-separated list of types: {', '.join(TYPE_NAMES)} (default: {DEFAULT_TYPES})",
     )
     parser.add_argument(
         "--headers",
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip())
     )
     for type_name in types:
-        find_mixture(type_name)
+        check_type(type_name)
     with Checkpoint(args.source) as checkpoint:
         source = read_source(checkpoint, args.source, folder_name(args.source))
         plans = [

@@ -22,6 +22,7 @@ from convert.quality.evaluate import EvaluateJob, evaluate
 # importance matrix. Source: llama.cpp, tools/perplexity/README.md, Llama 3 8B on
 # wikitext-2; IQ4_XS and the exact types: bounds, they are not in its table.
 USUAL_DIVERGENCE: Mapping[str, float] = {
+    "SOURCE": 0.0,  # the same numbers, but for scales that are no F16
     "F32": 0.0,
     "F16": 0.0001,
     "BF16": 0.0005,

@@ -20,7 +20,7 @@ from convert.quality.evaluate import EvaluateJob, evaluate
 from convert.quality.gate import USUAL_DIVERGENCE, limit_of
 from convert.quality.statistics import Quality
 from convert.quantize import Kernel, load_ggml_kernel
-from convert.recipe import MIXTURES
+from convert.recipe import TYPE_NAMES
 from tests.convert.checkpoints import EMBEDDED, SHARED, Shape, write_checkpoint
 
 NOVELS = EMBEDDED / "novels-6m"
@@ -279,7 +279,7 @@ def test_a_conversion_that_fails_after_its_matrix_need_not_compute_it_again(
 
 
 def test_every_type_has_its_limit() -> None:
-    assert set(USUAL_DIVERGENCE) == set(MIXTURES)
+    assert set(USUAL_DIVERGENCE) == set(TYPE_NAMES)
     assert [limit_of(name) for name in ("F32", "Q6_K", "Q2_K")] == [
         0.02,
         5 * 0.005452,

@@ -1,0 +1,129 @@
+"""Weights of FP4 (E2M1) numbers: MXFP4, whose scales are powers of two, and NVFP4, whose
+scales are FP8 times one of the whole weight.
+
+Knows no scheme's names.
+
+MXFP4: OCP Microscaling Formats (MX) Specification 1.0. NVFP4: as compressed-tensors
+(`NVFP4PackedCompressor`) and NVIDIA's TensorRT Model Optimizer (`NVFP4QTensor`) store it. A
+byte holds a row's even number in its lower four bits, the next odd one in its upper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from numpy.typing import NDArray
+
+from convert.dequantize.bits import nibbles
+from convert.dequantize.number_formats import E2M1, from_e8m0
+from convert.dequantize.repack import pack_mxfp4
+from convert.dequantize.weight import (
+    QuantizedWeight,
+    Shared,
+    all_of,
+    demand,
+    floats_of,
+)
+from convert.safetensors_file import StoredTensor, StoredType
+
+MX_GROUP, NV_GROUP = 32, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mx4Weight(QuantizedWeight):
+    """`parts`: `codes`, two in a byte, and `scales`, E8M0. Exact: no value is rounded."""
+
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        return (GGMLQuantizationType.MXFP4,)
+
+    def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
+        codes, powers = self._codes(start, stop), self._powers(start, stop)
+        values = E2M1[codes].reshape(len(codes), -1, MX_GROUP) * from_e8m0(powers)[:, :, None]
+        return values.reshape(codes.shape)
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        assert ggml_type is GGMLQuantizationType.MXFP4
+        return pack_mxfp4(self._codes(start, stop), self._powers(start, stop))
+
+    def _codes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return nibbles(_rows(self.parts["codes"], start, stop, self.shape[-1] // 2))
+
+    def _powers(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return _rows(self.parts["scales"], start, stop, self.shape[-1] // MX_GROUP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nv4Weight(QuantizedWeight):
+    """`parts`: `codes`, two in a byte, `scales`, FP8, and `global`, one number, by which scales
+    are multiplied, or divided where it is the inverse.
+    """
+
+    divides: bool
+
+    def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
+        codes = nibbles(self.parts["codes"].read_rows(start, stop))
+        scales = floats_of(self.parts["scales"], start, stop)
+        factor = all_of(self.parts["global"]).astype(np.float32).reshape(())
+        scales = scales / factor if self.divides else scales * factor
+        values = E2M1[codes].reshape(len(codes), -1, NV_GROUP) * scales[:, :, None]
+        return values.reshape(codes.shape)
+
+
+def mx4_weight(
+    name: str, codes: StoredTensor, scales: StoredTensor, shared: Shared
+) -> StoredTensor:
+    """`codes` of shape (..., rows, items / 2) or, as gpt-oss has it, (..., rows, items / 32,
+    16); `scales` (..., rows, items / 32). Raises as `demand`.
+    """
+    demand(codes, None, StoredType.U8)
+    demand(scales, None, StoredType.U8, StoredType.F8_E8M0)
+    shape = (*scales.shape[:-1], scales.shape[-1] * MX_GROUP)
+    in_blocks = (*scales.shape, MX_GROUP // 2)
+    demand(codes, in_blocks if codes.shape == in_blocks else (*shape[:-1], shape[-1] // 2))
+    return Mx4Weight(
+        name=name,
+        stored_type=StoredType.F32,
+        shape=shape,
+        offset=codes.offset,
+        file=codes.file,
+        parts={"codes": codes, "scales": scales},
+        shared=shared,
+    )
+
+
+def nv4_weight(
+    name: str,
+    codes: StoredTensor,
+    scales: StoredTensor,
+    factor: StoredTensor,
+    *,
+    divides: bool,
+    shared: Shared,
+) -> StoredTensor:
+    """`codes` of shape (rows, items / 2), `scales` (rows, items / 16). Raises as `demand`."""
+    rows, octets = demand(codes, None, StoredType.U8).shape
+    demand(scales, (rows, octets * 2 // NV_GROUP), StoredType.F8_E4M3)
+    demand(factor, (1,) if factor.shape else (), StoredType.F32)
+    return Nv4Weight(
+        name=name,
+        stored_type=StoredType.F32,
+        shape=(rows, octets * 2),
+        offset=codes.offset,
+        file=codes.file,
+        parts={"codes": codes, "scales": scales, "global": factor},
+        shared=shared,
+        divides=divides,
+    )
+
+
+def _rows(part: StoredTensor, start: int, stop: int, octets: int) -> NDArray[np.uint8]:
+    """Rows of the weight, `octets` each, whatever the shape of the part says."""
+    per_row = octets // part.row_items
+    return part.read_rows(start * per_row, stop * per_row).reshape(stop - start, octets)

@@ -1,0 +1,85 @@
+"""FP8 weights beside their scales, as DeepSeek, Qwen, vLLM, FBGEMM and NVIDIA's Model
+Optimizer publish them; and the NVFP4 of the last.
+
+Knows no other scheme.
+
+Sources: DeepSeek-V3 (inference/kernel.py: `weight_dequant`), transformers
+(integrations/finegrained_fp8.py, fbgemm_fp8.py, nvfp4.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from convert.config import Config
+from convert.dequantize.fp4 import nv4_weight
+from convert.dequantize.scaled import scaled_weight
+from convert.dequantize.weight import Shared
+from convert.errors import MissingFile, UnsupportedModel
+from convert.safetensors_file import StoredTensor, StoredType
+
+_FP8 = (StoredType.F8_E4M3, StoredType.F8_E5M2)
+# By what a scale is called; it is multiplied by in all cases, the one called inverse too.
+SCALES = ("weight_scale_inv", "weight_scale", "scale")
+
+
+def is_fp8(parts: Mapping[str, StoredTensor]) -> bool:
+    """Whether a module's weight is FP8."""
+    return "weight" in parts and parts["weight"].stored_type.value.startswith("F8_")
+
+
+def is_scaled_fp8(parts: Mapping[str, StoredTensor]) -> bool:
+    """Whether it is, and has a scale, so that no config needs to say so."""
+    return is_fp8(parts) and any(name in parts for name in SCALES)
+
+
+def fp8_parts(
+    module: str, parts: Mapping[str, StoredTensor], config: Config, shared: Shared
+) -> Mapping[str, StoredTensor]:
+    """A module's tensors with its FP8 weight as floats.
+
+    Raises `MissingFile` without a scale, `UnsupportedModel` for another kind of FP8.
+    """
+    if not is_fp8(parts):
+        return parts
+    weight = parts["weight"]
+    if weight.stored_type not in _FP8:
+        raise UnsupportedModel(
+            f"{weight.file.path} stores {weight.name} as {weight.stored_type.value}; of FP8, "
+            "F8_E4M3 and F8_E5M2 can be read. Use the unquantized checkpoint of this model."
+        )
+    scale = next((name for name in SCALES if name in parts), None)
+    if scale is None:
+        raise MissingFile(
+            f"The checkpoint's {weight.name} is FP8, but has no scale: {module}.{SCALES[0]} and "
+            f"{module}.{SCALES[1]} are missing. Download it again."
+        )
+    block = config.values.get("weight_block_size")
+    computed = scaled_weight(
+        weight, parts[scale], shared, block=block if isinstance(block, list) else None
+    )
+    return {**_without(parts, scale), "weight": computed}
+
+
+def modelopt_parts(
+    module: str, parts: Mapping[str, StoredTensor], config: Config, shared: Shared
+) -> Mapping[str, StoredTensor]:
+    """As `fp8_parts`, and of NVFP4 too."""
+    if "weight_scale_2" not in parts:
+        return fp8_parts(module, parts, config, shared)
+    for name in ("weight", "weight_scale"):
+        if name not in parts:
+            raise MissingFile(f"The checkpoint does not contain {module}.{name}.")
+    computed = nv4_weight(
+        parts["weight"].name,
+        parts["weight"],
+        parts["weight_scale"],
+        parts["weight_scale_2"],
+        divides=False,
+        shared=shared,
+    )
+    return {**_without(parts, "weight_scale", "weight_scale_2"), "weight": computed}
+
+
+def _without(parts: Mapping[str, StoredTensor], *names: str) -> dict[str, StoredTensor]:
+    return {name: tensor for name, tensor in parts.items() if name not in names}

@@ -1,0 +1,151 @@
+"""Every way of quantizing a checkpoint that is known here, and what is done with each.
+
+Knows no model family. The documentation's table is made of `SCHEMES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from convert.config import Config
+from convert.dequantize.compressed_tensors import compressed_weight
+from convert.dequantize.fp4 import mx4_weight
+from convert.dequantize.fp8 import fp8_parts, modelopt_parts
+from convert.dequantize.gptq import awq_weight, gptq_weight
+from convert.dequantize.weight import Shared
+from convert.errors import MissingFile
+from convert.safetensors_file import StoredTensor
+
+Parts = Mapping[str, StoredTensor]
+# a module's tensors by the rest of their names -> the same with floats for its weight
+ReadModule = Callable[[str, Parts, Config, Shared], Parts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """One value of `quant_method`."""
+
+    method: str
+    title: str
+    reads: str  # what of it can be read, for people
+    kept_as: str  # the types of GGUF that hold the same numbers
+    read_module: ReadModule
+
+
+def _gptq(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    names = ("qweight", "qzeros", "scales", "g_idx")
+    return _packed(module, parts, names, lambda name, own: gptq_weight(name, own, config, shared))
+
+
+def _awq(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    names = ("qweight", "qzeros", "scales")
+    return _packed(module, parts, names, lambda name, own: awq_weight(name, own, config, shared))
+
+
+def _packed(
+    module: str,
+    parts: Parts,
+    names: tuple[str, ...],
+    make: Callable[[str, Parts], StoredTensor],
+) -> Parts:
+    """`parts` with one weight in place of those of these names, of which three are needed."""
+    if "qweight" not in parts:
+        return parts
+    for name in names[:3]:
+        if name not in parts:
+            raise MissingFile(
+                f"The checkpoint does not contain {module}.{name}, without which {module}.qweight "
+                "cannot be read. Download it again."
+            )
+    own = {name: parts[name] for name in names if name in parts}
+    rest = {name: tensor for name, tensor in parts.items() if name not in names}
+    return {**rest, "weight": make(f"{module}.weight", own)}
+
+
+_COMPRESSED = (
+    "weight_packed",
+    "weight_scale",
+    "weight_zero_point",
+    "weight_g_idx",
+    "weight_global_scale",
+)
+
+
+def _compressed(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    if not any(name in parts for name in ("weight_packed", "weight_scale")):
+        return parts
+    rest = {name: tensor for name, tensor in parts.items() if name not in _COMPRESSED}
+    return {**rest, "weight": compressed_weight(module, parts, config, shared)}
+
+
+def _mxfp4(module: str, parts: Parts, _config: Config, shared: Shared) -> Parts:
+    made = dict(parts)
+    for name in parts:
+        stem = name.removesuffix("_blocks")
+        if stem == name:
+            continue
+        if f"{stem}_scales" not in parts:
+            raise MissingFile(f"The checkpoint does not contain {module}.{stem}_scales.")
+        codes, scales = made.pop(name), made.pop(f"{stem}_scales")
+        made[stem] = mx4_weight(f"{module}.{stem}", codes, scales, shared)
+    return made
+
+
+SCHEMES: tuple[Scheme, ...] = (
+    Scheme(
+        method="gptq",
+        title="GPTQ (AutoGPTQ, GPTQModel)",
+        reads="2, 3, 4 and 8 bits, with act-order and without, symmetric or not, "
+        "formats `gptq` and `gptq_v2`",
+        kept_as="without act-order: symmetric 4 bits `Q4_0`, 8 bits `Q8_0`; asymmetric 4 bits "
+        "`Q5_0`, `Q8_0`",
+        read_module=_gptq,
+    ),
+    Scheme(
+        method="awq",
+        title="AWQ (AutoAWQ)",
+        reads="4 bits, layout `gemm`",
+        kept_as="`Q5_0`, `Q8_0`",
+        read_module=_awq,
+    ),
+    Scheme(
+        method="fp8",
+        title="FP8 (DeepSeek, Qwen, vLLM)",
+        reads="E4M3 and E5M2; a scale for the whole, for each row or for each block; "
+        "scales that are powers of two",
+        kept_as="-",
+        read_module=fp8_parts,
+    ),
+    Scheme(
+        method="fbgemm_fp8",
+        title="FP8 (FBGEMM)",
+        reads="a scale for each row",
+        kept_as="-",
+        read_module=fp8_parts,
+    ),
+    Scheme(
+        method="modelopt",
+        title="NVIDIA Model Optimizer",
+        reads="FP8, NVFP4",
+        kept_as="-",
+        read_module=modelopt_parts,
+    ),
+    Scheme(
+        method="compressed-tensors",
+        title="compressed-tensors (llm-compressor; its SmoothQuant, GPTQ and AWQ too)",
+        reads="`pack-quantized` (1 to 8 bits), `int-quantized`, `float-quantized`, "
+        "`naive-quantized`, MXFP8, MXFP4, NVFP4",
+        kept_as="symmetric 4 bits `Q4_0`, 8 bits `Q8_0`; asymmetric 4 bits `Q5_0`, `Q8_0`; "
+        "MXFP4 `MXFP4`",
+        read_module=_compressed,
+    ),
+    Scheme(
+        method="mxfp4",
+        title="MXFP4 (gpt-oss)",
+        reads="blocks of 32 with E8M0 scales",
+        kept_as="`MXFP4`",
+        read_module=_mxfp4,
+    ),
+)
+BY_METHOD: Mapping[str, Scheme] = {scheme.method: scheme for scheme in SCHEMES}

@@ -1,0 +1,128 @@
+"""Whole checkpoints that are quantized become the files that their floats become."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize
+
+from convert.__main__ import main
+from convert.errors import BadInput
+from convert.pipeline import Job, convert
+from tests.convert.checkpoints import (
+    Shape,
+    random_tensors,
+    write_checkpoint,
+    write_safetensors,
+)
+from tests.convert.dequantize import packing
+
+SHAPE = Shape(num_kv_heads=1)
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+SCHEMES: dict[str, tuple[dict[str, Any], packing.Pack]] = {
+    "gptq": ({**GPTQ, "sym": True}, packing.gptq),
+    "gptq, asymmetric": (
+        {**GPTQ, "sym": False},
+        lambda weight: packing.gptq(weight, symmetric=False),
+    ),
+    "gptq, act-order": (
+        {**GPTQ, "sym": True, "desc_act": True},
+        lambda weight: packing.gptq(weight, mixed=True),
+    ),
+    "awq": ({"quant_method": "awq", "bits": 4, "group_size": 32}, packing.awq),
+    "fp8": ({"quant_method": "fp8", "weight_block_size": [40, 40]}, packing.fp8_blocks),
+}
+
+
+class Pair:
+    """A checkpoint that is quantized, and the same as floats."""
+
+    def __init__(self, directory: Path, scheme: str) -> None:
+        settings, pack = SCHEMES[scheme]
+        tensors = random_tensors(SHAPE)
+        self.quantized = write_checkpoint(directory / "quantized", SHAPE)
+        self.floats = write_checkpoint(directory / "floats", SHAPE)
+        values = packing.quantize_checkpoint(self.quantized, tensors, settings, pack)
+        write_safetensors(self.floats / "model.safetensors", values, "F32")
+
+
+def make(source: Path, *types: str) -> dict[str, Path]:
+    job = Job(
+        source=source,
+        directory=source.parent / f"{source.name} out",
+        name="model",
+        types=types,
+        num_threads=2,
+    )
+    return {file.type: file.path for file in convert(job)}
+
+
+def values(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return {
+        tensor.name: dequantize(tensor.data, tensor.tensor_type)
+        for tensor in GGUFReader(path).tensors
+    }
+
+
+def types(path: Path) -> dict[str, GGMLQuantizationType]:
+    return {tensor.name: tensor.tensor_type for tensor in GGUFReader(path).tensors}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_floats_of_a_quantized_checkpoint(scheme: str, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, scheme)
+    wanted = ("F32", "BF16")
+    ours, theirs = make(pair.quantized, *wanted), make(pair.floats, *wanted)
+    for name in wanted:
+        assert ours[name].read_bytes() == theirs[name].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "smallest"), [("gptq", "Q4_0"), ("gptq, asymmetric", "Q5_0"), ("awq", "Q5_0")]
+)
+def test_quantized_blocks_are_taken_over_bit_for_bit(
+    scheme: str, smallest: str, tmp_path: Path
+) -> None:
+    pair = Pair(tmp_path, scheme)
+    made = make(pair.quantized, "SOURCE", "Q8_0", "F32")
+    exact = values(made["F32"])
+    for name in ("SOURCE", "Q8_0"):
+        matrices = [tensor for tensor in exact if "blk" in tensor and exact[tensor].ndim > 1]
+        assert len(matrices) == 7
+        kinds = types(made[name])
+        for tensor in matrices:
+            assert kinds[tensor].name == (smallest if name == "SOURCE" else "Q8_0")
+            assert values(made[name])[tensor].tobytes() == exact[tensor].tobytes()
+    assert types(made["SOURCE"])["token_embd.weight"].name == "F32"
+
+
+def test_symmetric_weights_are_taken_over_into_q4_0(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "gptq")
+    made = make(pair.quantized, "Q4_0", "SOURCE")
+    ours, theirs = values(made["Q4_0"]), values(made["SOURCE"])
+    for name in ("blk.0.attn_q.weight", "blk.0.ffn_down.weight"):
+        assert ours[name].tobytes() == theirs[name].tobytes()
+    again = values(make(pair.floats, "Q4_0")["Q4_0"])["blk.0.attn_q.weight"]
+    assert (again != ours["blk.0.attn_q.weight"]).any()  # what it would be, rounded again
+
+
+@pytest.mark.parametrize("scheme", ["gptq, act-order", "fp8"])
+def test_what_gguf_has_no_blocks_for(scheme: str, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, scheme)
+    with pytest.raises(BadInput, match="nothing to take over as SOURCE"):
+        make(pair.quantized, "SOURCE")
+
+
+def test_a_note_says_what_becomes_of_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = Pair(tmp_path, "gptq")
+    assert main(["plan", str(pair.quantized), "--types", "Q4_0", "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note.startswith("7 weights of the checkpoint are already quantized (gptq)")
+    assert "Q4_0, Q5_0, Q8_0 hold the same numbers" in note
