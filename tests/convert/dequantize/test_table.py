@@ -10,8 +10,8 @@ GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "convert.md"
 
 
 def test_the_guide_lists_every_scheme() -> None:
-    head = "| Source | `quant_method` | What is read | Kept without rounding as |\n|---|---|---|---|\n"
-    _, _, table = GUIDE.read_text(encoding="utf-8").partition(head)
+    titles = "| Source | `quant_method` | What is read | Kept without rounding as |"
+    _, _, table = GUIDE.read_text(encoding="utf-8").partition(f"{titles}\n|---|---|---|---|\n")
     rows = [
         f"| {scheme.title} | `{scheme.method}` | {scheme.reads} | {scheme.kept_as} |"
         for scheme in SCHEMES
