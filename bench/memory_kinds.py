@@ -81,6 +81,34 @@ def write_recurrent(vocabulary: Path, target: Path, shape: KindShape = TINY) -> 
     return writer.write(vocabulary, [each] * shape.blocks)
 
 
+def write_scalar_recurrent(vocabulary: Path, target: Path, shape: KindShape = TINY) -> Path:
+    """As Mamba 2 (and the states of Granite 4, Falcon-H1, Nemotron-H): each head decays by
+    one number.
+    """
+    inner, heads = 2 * shape.width, 2 * shape.state_heads
+    mixed = inner + 2 * shape.state  # of one group
+    each = {
+        "attn_norm.weight": (shape.width,),
+        "ssm_in.weight": (inner + mixed + heads, shape.width),
+        "ssm_conv1d.weight": (mixed, _KERNEL),
+        "ssm_conv1d.bias": (mixed,),
+        "ssm_dt.bias": (heads,),
+        "ssm_a": (heads, 1),
+        "ssm_d": (heads, 1),
+        "ssm_norm.weight": (1, inner),
+        "ssm_out.weight": (shape.width, inner),
+    }
+    writer = _Writer(target, "mamba2", shape)
+    writer.gguf.add_feed_forward_length(0)
+    writer.gguf.add_head_count(0)
+    writer.gguf.add_ssm_conv_kernel(_KERNEL)
+    writer.gguf.add_ssm_inner_size(inner)
+    writer.gguf.add_ssm_state_size(shape.state)
+    writer.gguf.add_ssm_time_step_rank(heads)
+    writer.gguf.add_ssm_group_count(1)
+    return writer.write(vocabulary, [each] * shape.blocks)
+
+
 def write_delta_net(vocabulary: Path, target: Path, shape: KindShape = TINY) -> Path:
     """As Qwen3.5: three blocks of gated delta nets for each one of attention."""
     return _write_delta_net(vocabulary, target, shape, has_heads=False)

@@ -43,6 +43,7 @@ class Capabilities:
     block_rows: int = 64
     # No row's result depends on what else is in its decode, nor on where its cells lie.
     exact_rows: bool = False
+    why_not_exact: str = ""  # half a sentence, once it was looked at; empty where they are
     why_cells_stay: str = ""  # and cannot be moved to other positions; empty where they can
     # Sequences share no cells, but what one is can be saved and given to another, as a
     # whole: who loads what was saved from cell `first` on has to have been there.

@@ -21,6 +21,7 @@ from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleR
 from appliance.errors import DecodeFailed
 from appliance.llama.adapters import Adapters
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
+from appliance.llama.exact_rows import why_not_exact
 from appliance.llama.kernels.loading import foreign_count
 from appliance.llama.model import Model
 from appliance.llama.own_heads import OwnHeads
@@ -177,13 +178,9 @@ class LlamaRunner:
         row_bytes = (more - few) // (_WARM_UP_ROWS[1] - _WARM_UP_ROWS[0])
         num_seen = self._model.memory.num_window - _WARM_UP_ROWS[0]
         self.capabilities = replace(self.capabilities, state_bytes=few + num_seen * row_bytes)
-        if (
-            num_foreign is not None
-            and foreign_count() == num_foreign
-            # without flash attention, what a row sums over has the order of the cells
-            and self._config.sizes.flash_attention
-            and not self._config.offload_ops  # that is, where a GPU computes
-        ):
+        reason = why_not_exact(self._config, num_foreign)
+        self.capabilities = replace(self.capabilities, why_not_exact=reason)
+        if not reason:
             self.capabilities = replace(
                 self.capabilities, exact_rows=True, attention=_OWN_ATTENTION
             )

@@ -24,6 +24,7 @@ constexpr Entry entries[count] = {
 std::atomic<bool> is_off[count];
 std::atomic<bool> nothing_is_used{false};
 std::atomic<long> foreign_operations{0};
+std::atomic<bool> is_foreign[OperationSet().size()]; // by ggml_op
 
 } // namespace
 
@@ -43,7 +44,13 @@ Kernel attention_kernel(int type) {
 
 bool is_in_use() { return !nothing_is_used.load(std::memory_order_relaxed); }
 
-void count_foreign(long operations) { foreign_operations.fetch_add(operations, std::memory_order_relaxed); }
+void count_foreign(long operations, const OperationSet &kinds) {
+    foreign_operations.fetch_add(operations, std::memory_order_relaxed);
+    for (size_t i = 0; i < kinds.size(); i++)
+        if (kinds[i]) is_foreign[i].store(true, std::memory_order_relaxed);
+}
+
+bool was_foreign(int operation) { return is_foreign[operation].load(std::memory_order_relaxed); }
 
 long foreign_count() { return foreign_operations.load(std::memory_order_relaxed); }
 

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <bitset>
 #include <cstddef>
 
 // In the order of `kernel_name`.
@@ -14,6 +15,8 @@ enum class Kernel : int {
     count,
 };
 
+using OperationSet = std::bitset<128>; // of ggml_op
+
 const char *kernel_name(Kernel);
 bool is_enabled(Kernel);
 Kernel matmul_kernel(int type); // Kernel::count for a type without one
@@ -22,8 +25,9 @@ bool is_in_use();               // false: the device takes no operation at all
 
 // Operations whose rows may depend on each other, or on where they lie, that were handed to ggml so far:
 // while there are none, every row's result is its own.
-void count_foreign(long operations);
+void count_foreign(long operations, const OperationSet &kinds);
 long foreign_count();
+bool was_foreign(int operation); // a ggml_op
 
 bool enable_kernel(const char *name, bool on); // false: no such name
 void use_kernels(bool on);

@@ -37,6 +37,7 @@ enum ggml_op : int {
     GGML_OP_NONE = 0,
     GGML_OP_ADD = 2,
     GGML_OP_MUL = 7,
+    GGML_OP_CUMSUM = 16,
     GGML_OP_RMS_NORM = 25,
     GGML_OP_MUL_MAT = 29,
     GGML_OP_MUL_MAT_ID = 30,
@@ -51,6 +52,9 @@ enum ggml_op : int {
     GGML_OP_SET_ROWS = 42,
     GGML_OP_ROPE = 48,
     GGML_OP_FLASH_ATTN_EXT = 74,
+    GGML_OP_SSM_CONV = 76,
+    GGML_OP_SSM_SCAN = 77,
+    GGML_OP_GATED_DELTA_NET = 86,
     GGML_OP_LAST_OF_SEQUENCES = 90, // from FLASH_ATTN_EXT on: states and windows of sequences
     GGML_OP_UNARY = 91,
     GGML_OP_GLU = 100,

@@ -28,6 +28,7 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
     scratch_bytes_ = 0;
     most_activations_ = 0;
     foreign_count_ = 0;
+    foreign_kinds_.reset();
     jobs_ = 0;
     last_product_ = -1;
     reserve_tables(graph);
@@ -36,7 +37,9 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
         if (is_view(node) || !(node->flags & GGML_TENSOR_FLAG_COMPUTE)) continue;
         if (add(graph, i)) continue;
         add_foreign(i);
-        if (!is_by_row(node)) foreign_count_++;
+        if (is_by_row(node)) continue;
+        foreign_count_++;
+        foreign_kinds_.set((size_t)node->op);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../variant/kernels.h"
+#include "enabled.h"
 #include "ggml_library.h"
 
 enum class StepKind : uint8_t {
@@ -62,6 +63,7 @@ class Plan {
     int64_t most_activations() const { return most_activations_; } // rows of a product
 
     long foreign_count() const { return foreign_count_; } // operations left to ggml that are not by row
+    const OperationSet &foreign_kinds() const { return foreign_kinds_; }
 
   private:
     // Memory that a step reads or writes. `rows`: each thread only those of so many rows that have its
@@ -113,6 +115,7 @@ class Plan {
     size_t scratch_bytes_ = 0, tables_bytes_ = 0, pack_end_ = 0;
     int64_t most_activations_ = 0;
     long foreign_count_ = 0;
+    OperationSet foreign_kinds_;
     int jobs_ = 0; // since the last wait
     int last_product_ = -1; // its step
 };

@@ -140,3 +140,12 @@ EXPORTED void appliance_kernels_use(int on) { use_kernels(on != 0); }
 
 // How many operations whose rows may depend on each other were left to ggml by this process so far.
 EXPORTED long appliance_kernels_foreign_count() { return foreign_count(); }
+
+// ggml's names of what these were, one a line.
+EXPORTED const char *appliance_kernels_foreign_list() {
+    static std::string names;
+    names.clear();
+    for (int i = 0; i < (int)OperationSet().size(); i++)
+        if (was_foreign(i)) names += std::string(ggml_library()->op_name((ggml_op)i)) + "\n";
+    return names.c_str();
+}

@@ -48,12 +48,19 @@ inline int use_count(const ggml_cgraph &graph, const ggml_tensor *node) {
     return 0;
 }
 
-// Each row of the result is computed from the same row of what it is made of, or copied: also by ggml.
+// Each row of the result is computed from the same row of what it is made of, or copied, or from the state that
+// the rows in front of it left: also by ggml.
 inline bool is_by_row(const ggml_tensor *t) {
     switch (t->op) {
     case GGML_OP_MUL_MAT: return t->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD; // a transform of each row
     case GGML_OP_MUL_MAT_ID:
+    case GGML_OP_CUMSUM: // of a delta net that is computed in chunks of tokens
     case GGML_OP_FLASH_ATTN_EXT: return false;
+    // These go from token to token of one sequence, with the same arithmetic for each, whatever the number
+    // of tokens, sequences and threads (ggml-cpu/ops.cpp: a thread has heads, or channels, of its own).
+    case GGML_OP_SSM_CONV:
+    case GGML_OP_SSM_SCAN:
+    case GGML_OP_GATED_DELTA_NET: return true;
     default: return t->op < GGML_OP_FLASH_ATTN_EXT || t->op > GGML_OP_LAST_OF_SEQUENCES;
     }
 }

@@ -49,7 +49,7 @@ void Walk::set_abort_callback(ggml_abort_callback callback, void *data) {
 
 ggml_status Walk::compute(ggml_cgraph &graph) {
     plan_.make(graph, threads_);
-    if (plan_.foreign_count()) count_foreign(plan_.foreign_count());
+    if (plan_.foreign_count()) count_foreign(plan_.foreign_count(), plan_.foreign_kinds());
     if (!make_room()) return GGML_STATUS_ALLOC_FAILED;
     for (const Segment &segment : plan_.segments()) {
         if (is_aborted()) return GGML_STATUS_ABORTED;

@@ -3,7 +3,7 @@ the same answers with nothing kept.
 
 Usage: python -m tests.llama.state_equality MODEL.gguf KV_TYPE [kernels], the last one to
 compute with our own.
-Prints JSON: `computed`, for each chat and turn, how many rows it took beyond its answer's,
+Prints JSON: `is_exact`, whether no answer may differ at all; `computed`, for each chat and turn, how many rows it took beyond its answer's,
 and `new`, how many tokens of its prompt were new; `gaps`, for each answer that differs,
 the gap between the two best log-probabilities where it first does; the same of what went
 on after a restart (`restarted`) and of sequences that gave way (`preempted`).
@@ -47,6 +47,7 @@ class Talk:
     request_id: int = 0
     gaps: list[float] = field(default_factory=list)
     num_preempted: int = 0  # steps that somebody gave way in
+    is_exact: bool = False  # as its runner says
 
     def engine(self, room: int = ROOM, cells: int = 4 * CTX) -> Engine:
         sizes = ContextSizes(
@@ -61,6 +62,7 @@ class Talk:
         )
         runner = LlamaRunner(self.model, ContextConfig(sizes=sizes))
         runner.warm_up()
+        self.is_exact = runner.capabilities.exact_rows
         policy = KeepPolicy(0, 1e9, max_host_bytes=room)
         # without time, steps have the same rows on any machine
         return Engine(runner, Limits(CTX, 1_000_000, 200), policy, clock=lambda: 0.0)
@@ -124,6 +126,7 @@ def main(argv: list[str]) -> None:
     print(
         json.dumps(
             {
+                "is_exact": talk.is_exact,
                 "computed": computed,
                 "gaps": talk.gaps,
                 "restarted": _restarted(talk, engine, chats[0], tokens(QUESTION), alone),

@@ -89,6 +89,19 @@ def foreign_count() -> int | None:
     return None if count is None else int(count())
 
 
+def foreign_operations() -> tuple[str, ...]:
+    """What these were, by ggml's names, such as MUL_MAT; empty where nobody can tell."""
+    names = None if _used is None else _lister(_used.library)
+    return () if names is None else tuple(names().decode().splitlines())
+
+
+def _lister(path: str) -> Callable[[], bytes] | None:
+    names = getattr(ctypes.CDLL(path), "appliance_kernels_foreign_list", None)
+    if names is not None:
+        names.restype = ctypes.c_char_p
+    return names
+
+
 def _counter(path: str) -> Callable[[], int] | None:
     count = getattr(ctypes.CDLL(path), "appliance_kernels_foreign_count", None)
     if count is not None:

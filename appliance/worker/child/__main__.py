@@ -165,6 +165,7 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         repeats_answers=config.repeatable,
         cache_reuse=config.cache_reuse,
         why_cells_stay=runner.capabilities.why_cells_stay,
+        why_not_exact=runner.capabilities.why_not_exact,
     )
     exactness.warn()
     lookup = PromptLookup() if config.prompt_lookup else None
