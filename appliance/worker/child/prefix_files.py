@@ -26,6 +26,7 @@ import msgspec
 from appliance.engine.adapters.sets import AdapterSet, key_of, plain_tokens
 from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.llama.loading.weight_files import files_of
+from appliance.worker.child.prefix_chains import PrefixChains
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"
@@ -76,7 +77,7 @@ def fingerprint(model: Path, *parts: str) -> str:
 
 class PrefixFiles:
     """All files below `root` take at most `max_bytes`; the oldest go first, whichever
-    model they belong to.
+    model they belong to, but none before what continues it.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class PrefixFiles:
         ttl_s: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ttl_s` is how long one is kept after it was written; `clock` is in seconds since
+        """`ttl_s` is how long one is kept after it, or what continues it, was written; `clock` is in seconds since
         the epoch.
         """
         self._ttl_s = ttl_s
@@ -96,6 +97,7 @@ class PrefixFiles:
         self._root = root
         self._folder = root / fingerprint
         self._max_bytes = max_bytes
+        self._chains = PrefixChains()
 
     def load(self, now_s: float, max_bytes: int) -> Iterator[SavedPrefix]:
         """What is there for our fingerprint, newest first, as long as it stays within
@@ -112,6 +114,8 @@ class PrefixFiles:
                 if not chain:
                     _log.warning("%s was damaged and has been removed", path)
                     path.unlink()
+                else:
+                    self._chains.note(path, chain[-1])
                 yield from chain
         except OSError as error:
             _log.warning("saved prefixes in %s could not be read: %s", self._folder, error)
@@ -165,7 +169,11 @@ class PrefixFiles:
                 file.writelines((_MAGIC, hashlib.sha256(body).digest(), body))
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self._folder / (name + _SUFFIX))
+            path = self._folder / (name + _SUFFIX)
+            temporary.replace(path)
+            if not given_name:  # such a file holds what it continues itself
+                self._chains.note(path, saved)
+                self._chains.renew(saved)
         except OSError as error:
             _log.warning("a prefix could not be written to %s: %s", self._folder, error)
             _remove(temporary)

@@ -103,6 +103,33 @@ def test_the_budget_holds_over_all_models_the_oldest_going_first(tmp_path: Path)
     assert sorted(left) == [1, 2, 3]
 
 
+def test_what_others_continue_outlives_them(tmp_path: Path) -> None:
+    """Three files have room, of four kilobytes each."""
+
+    def prefix(first: int, *tokens: int) -> SavedPrefix:
+        return SavedPrefix(tokens=[*tokens], first=first, data=bytes(4000), last_used_s=0.0)
+
+    def left() -> list[list[int]]:
+        found = PrefixFiles(tmp_path, "model", 1).load(0.0, 10**6)
+        return sorted(list(each.tokens) for each in found)
+
+    store = PrefixFiles(tmp_path, "model", 14_000)
+    root, other, next_one = prefix(0, 1, 2, 3), prefix(0, 7, 8), prefix(3, 1, 2, 3, 4, 5)
+    for at, each in enumerate((root, other, next_one)):
+        before = set(tmp_path.glob("*/*.prefix"))
+        store.write(each)
+        if each is not next_one:  # as if minutes had passed
+            [path] = set(tmp_path.glob("*/*.prefix")) - before
+            os.utime(path, (at, at))
+    store.write(prefix(0, 9))
+    assert left() == [[1, 2, 3], [1, 2, 3, 4, 5], [9]], "the root is not the oldest any more"
+    again = PrefixFiles(tmp_path, "model", 14_000)  # as another worker would
+    assert [[*each.tokens] for each in again.load(0.0, 9000)][-1] == [1, 2, 3]
+    assert len(list(again.load(0.0, 10**6))) == 3
+    again.write(prefix(2, 1, 2, 6))  # branches off within the root
+    assert left() == [[1, 2, 3], [1, 2, 6], [9]], "what nobody continues has gone first"
+
+
 def test_what_a_prefix_continues_is_kept_in_its_file(tmp_path: Path) -> None:
     store = PrefixFiles(tmp_path, "model", 10**6)
     chain = [
