@@ -85,10 +85,23 @@ class Models:
             raise ModelNotFound(self._no_model)
         if (model := self.find(name)) is not None:
             return model
-        known = ", ".join(f"'{known}'" for known in self._by_name) or "none"
         shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
+        self._check_base(name.rpartition(_ADAPTER)[0], shown)
+        known = ", ".join(f"'{known}'" for known in self._by_name) or "none"
         raise ModelNotFound(
             f"The model '{shown}' is not served here{self._to_whom}. Served: {known}.",
+            param="model",
+        )
+
+    def _check_base(self, base: str, shown: str) -> None:
+        """Raises `ModelNotFound` where it is the adapter that is unknown."""
+        model = self._by_name.get(base)
+        if model is None or not model.adapters.all:
+            return
+        names = ", ".join(f"'{base}{_ADAPTER}{each.name}'" for each in model.adapters.all)
+        raise ModelNotFound(
+            f"The model '{shown}' is not served here{self._to_whom}: '{base}' has no such adapter. "
+            f"With its adapters it is called {names}; without one, '{base}'.",
             param="model",
         )
 

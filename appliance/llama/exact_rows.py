@@ -1,12 +1,11 @@
 """Why rows of a loaded model are not exact, in words for people.
 
-Knows the kernels that computed its warm-up, and the context's settings. Knows no request.
+Knows no kernel, no context and no request. Loads no llama.cpp.
 """
 
 from __future__ import annotations
 
-from appliance.llama.context import ContextConfig
-from appliance.llama.kernels.loading import foreign_count, foreign_operations
+from collections.abc import Sequence
 
 _BESIDE = "whose results depend on what is computed beside them"
 _WORDS = {
@@ -28,28 +27,28 @@ _STATES = {
 }
 
 
-def why_not_exact(config: ContextConfig, num_foreign: int | None) -> str:
-    """Half a sentence, empty where they are: after a model's first decodes, before which
-    the count of foreign operations was `num_foreign`.
+def why_not_exact(
+    operations: Sequence[str] | None, *, uses_gpu: bool, flash_attention: bool
+) -> str:
+    """Half a sentence, empty where they are. `operations` are ggml's names of what its own
+    kernels computed in the model's warm-up whose rows may depend on each other; None where
+    our kernels compute nothing.
     """
-    if config.offload_ops:  # that is, where a GPU computes
+    if uses_gpu:
         return "a GPU computes a part of it"
-    if num_foreign is None:
+    if operations is None:
         return f"llama.cpp's own kernels compute it, {_BESIDE}"
-    if not config.sizes.flash_attention:
+    if not flash_attention:
         return "without flash attention, what is summed up has the order in which cells lie"
-    if foreign_count() == num_foreign:
-        return ""
-    return in_words(foreign_operations())
+    return _in_words(operations) if operations else ""
 
 
-def in_words(operations: tuple[str, ...]) -> str:
-    """Of ggml's names of what its own kernels have computed in this process."""
+def _in_words(operations: Sequence[str]) -> str:
     states = _listed([_STATES[name] for name in operations if name in _STATES])
     if states:
         return f"its state ({states}) is computed by llama.cpp's own kernels and not kept exact"
     others = _listed([_WORDS.get(name, name.lower()) for name in operations])
-    return f"llama.cpp's own kernels compute a part of it ({others or 'it is not known which'}), {_BESIDE}"
+    return f"llama.cpp's own kernels compute a part of it ({others}), {_BESIDE}"
 
 
 def _listed(words: list[str]) -> str:

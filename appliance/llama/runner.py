@@ -22,7 +22,7 @@ from appliance.errors import DecodeFailed
 from appliance.llama.adapters import Adapters
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.exact_rows import why_not_exact
-from appliance.llama.kernels.loading import foreign_count
+from appliance.llama.kernels.loading import foreign_count, foreign_operations
 from appliance.llama.model import Model
 from appliance.llama.own_heads import OwnHeads
 from appliance.llama.sampling.choosing import Draw, Sampling
@@ -178,7 +178,11 @@ class LlamaRunner:
         row_bytes = (more - few) // (_WARM_UP_ROWS[1] - _WARM_UP_ROWS[0])
         num_seen = self._model.memory.num_window - _WARM_UP_ROWS[0]
         self.capabilities = replace(self.capabilities, state_bytes=few + num_seen * row_bytes)
-        reason = why_not_exact(self._config, num_foreign)
+        reason = why_not_exact(
+            foreign_operations(num_foreign),
+            uses_gpu=self._config.offload_ops,
+            flash_attention=self._config.sizes.flash_attention,
+        )
         self.capabilities = replace(self.capabilities, why_not_exact=reason)
         if not reason:
             self.capabilities = replace(

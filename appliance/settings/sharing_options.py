@@ -108,7 +108,8 @@ class SharingOptions:
     prefix_disk_ttl: Annotated[
         opt.Lifetime,
         Option(
-            help="How long a prefix is kept on disk after it was written: a duration such as 7d, "
+            help="How long a prefix is kept on disk after it, or what continues it, was written: a "
+            "duration such as 7d, "
             "-1 as long as there is room, or off",
             parser=opt.lifetime(),
             group=BATCH,

@@ -2,9 +2,10 @@
 ones, token by token.
 
 Usage: python -m tests.llama.drafted_equality MODEL.gguf PROMPTS.json NUM_TOKENS
-    KV_TYPE {greedy|seeded}
+    KV_TYPE {greedy|seeded} [DRAFT.gguf]
 Drafted is what was answered without, up to six tokens at a time, each wrong with a
-chance of 0.15, four sequences at once. Prints JSON: for each answer that differs, how
+chance of 0.15, four sequences at once; with a draft model, what that proposes, in every
+second step. Prints JSON: for each answer that differs, how
 far apart the two best tokens were where it first does, in logits over temperature plus
 noise (kernels that depend on the batch's shape may turn a near-tie); the tokens drafted
 and accepted; and the cells that were left in use.
@@ -25,18 +26,20 @@ import numpy as np
 
 from appliance.engine.batch import Batch
 from appliance.engine.cache.keep_policy import KeepPolicy
-from appliance.engine.drafting.drafter import Drafting, DraftRoom, DraftUse
+from appliance.engine.drafting.drafter import Drafting, DraftRequest, DraftRoom, DraftUse
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.outputs import Sampled
 from appliance.engine.requests import EngineRequest
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.draft import DraftModel
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.llama.sampling.noise import Noise
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
+from tests.llama.draft_proposals import make_draft
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 SEEDED = SamplingParams(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
@@ -81,6 +84,41 @@ class KnownDrafting:
 
     def release(self, slot: int, request_id: int) -> None:
         """Nothing is kept by slot."""
+
+
+class ModelDrafting(KnownDrafting):
+    """Drafts what a model proposes, and what is known, by turns."""
+
+    def __init__(self, answers: Seq[Seq[int]], draft: DraftModel) -> None:
+        super().__init__(answers)
+        self._draft_model = draft
+        self.num_proposed = 0
+
+    def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        known = super().draft(room)
+        proposals = self._draft_model.propose(
+            [
+                DraftRequest(
+                    slot=seq.admitted_slot,
+                    tokens=seq.tokens,
+                    num_new_tokens=seq.num_new_tokens,
+                    sampling=seq.sampling,
+                    most_tokens=len(known[seq.request_id]),
+                )
+                for seq in room.sequences
+            ]
+        )
+        depth = min((len(each.tokens) for each in proposals), default=0)
+        if self._rng.random() < 0.5 or depth < max(map(len, known.values()), default=0):
+            return known
+        self.num_proposed += depth * len(proposals)
+        return {
+            seq.request_id: each.tokens[:depth]
+            for seq, each in zip(room.sequences, proposals, strict=True)
+        }
+
+    def release(self, slot: int, request_id: int) -> None:
+        self._draft_model.release(slot)
 
 
 def answers(
@@ -168,7 +206,8 @@ def main(argv: list[str]) -> None:
     ]
     num_tokens, kv_type, way = int(argv[2]), argv[3], GREEDY if argv[4] == "greedy" else SEEDED
     plain, _ = answers(model, prompts, num_tokens, kv_type, way, None)
-    drafting = KnownDrafting(plain)
+    draft = make_draft(Path(argv[5]), model, NUM_SLOTS, 256) if argv[5:] else None
+    drafting = KnownDrafting(plain) if draft is None else ModelDrafting(plain, draft)
     drafted, num_left = answers(model, prompts, num_tokens, kv_type, way, drafting)
     gaps = []
     for number, (prompt, one, other) in enumerate(zip(prompts, plain, drafted, strict=True)):
@@ -181,6 +220,7 @@ def main(argv: list[str]) -> None:
         "num_drafted": drafting.num_drafted,
         "num_accepted": drafting.num_accepted,
         "num_cells_left": num_left,
+        "num_proposed": getattr(drafting, "num_proposed", 0),
     }
     print(json.dumps(report))
 

@@ -3,10 +3,11 @@ the same answers with nothing kept.
 
 Usage: python -m tests.llama.state_equality MODEL.gguf KV_TYPE [kernels], the last one to
 compute with our own.
-Prints JSON: `is_exact`, whether no answer may differ at all; `computed`, for each chat and turn, how many rows it took beyond its answer's,
-and `new`, how many tokens of its prompt were new; `gaps`, for each answer that differs,
-the gap between the two best log-probabilities where it first does; the same of what went
-on after a restart (`restarted`) and of sequences that gave way (`preempted`).
+Prints JSON: `is_exact`, whether no answer may differ at all; `computed`, for each chat and
+turn, how many rows it took beyond its answer's, and `new`, how many tokens of its prompt
+were new; `gaps`, for each answer that differs, the gap between the two best
+log-probabilities where it first does; the same of what went on after a restart
+(`restarted`) and of sequences that gave way (`preempted`).
 """
 
 from __future__ import annotations

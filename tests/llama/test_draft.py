@@ -15,16 +15,6 @@ import pytest
 from tests.conftest import ROOT, Embedded
 from tests.llama.rewritten_gguf import other_token, rewritten
 
-DRAFT = ROOT / "models" / "embedded" / "novels-draft"
-
-
-@pytest.fixture(scope="session")
-def draft(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("draft")
-    command = [sys.executable, "-m", "convert", str(DRAFT), "--out", str(out), "--types", "F32"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return out / "novels-draft-F32.gguf"
-
 
 def in_child(module: str, *arguments: Path) -> str:
     command = [sys.executable, "-m", f"tests.llama.{module}", *map(str, arguments)]

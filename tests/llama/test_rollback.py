@@ -39,6 +39,17 @@ def test_answers_are_those_without_drafts(keeping: Path, kv_type: str, tmp_path:
         assert report["num_cells_left"] == 0
 
 
+def test_so_they_are_beside_a_draft_model(embedded: Embedded, draft: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps(PROMPTS))
+    hybrid = KINDS["delta-net"](embedded.files["Q8_0"], tmp_path / "model.gguf", TINY)
+    report = report_of("drafted_equality", hybrid, prompts, 48, "q8_0", "greedy", draft)
+    assert max(report["gaps"], default=0.0) < NEAR_TIE
+    assert len(report["gaps"]) <= 1
+    assert report["num_proposed"] > 200
+    assert report["num_cells_left"] == 0
+
+
 def test_what_was_taken_back_is_in_no_save(keeping: Path) -> None:
     for kv_type in ("f16", "q8_0"):
         report = report_of("rollback_saves", keeping, kv_type)

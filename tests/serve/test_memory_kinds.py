@@ -24,7 +24,6 @@ NUM_CHOICES = 3
 WORD = " sea"  # of one token: an answer of nothing else is tokenized as it was sampled
 SYSTEM = "You are the keeper of an old house by the sea, and you answer in few words. " * 6
 FLAGS = ("--ctx", "1024", "--slots", "2", "--prefix-host-bytes", "64M", "--prompt-lookup", "off")
-FEW = ("delta-net", "window")
 
 
 @dataclass
@@ -143,10 +142,10 @@ def test_so_does_one_that_repeats_its_answer_where_rows_are_exact(
     start_server: StartServer, models: Path
 ) -> None:
     """`--repeatable` and temperature 0 cost nothing then."""
-    server = start_server(*FEW, "--models-dir", str(models), *FLAGS, "--kernels", "on")
+    model = "delta-net"
+    server = start_server(model, "--models-dir", str(models), *FLAGS, "--kernels", "on")
     with client(server) as http:
-        chats = [Chat(http, model, how={"exact": True}) for model in FEW]
-        for chat in chats:
-            for _ in range(3):
-                chat.ask()
-        check_rows(http, chats)
+        chat = Chat(http, model, how={"exact": True})
+        for _ in range(3):
+            chat.ask()
+        check_rows(http, [chat])

@@ -89,10 +89,16 @@ def foreign_count() -> int | None:
     return None if count is None else int(count())
 
 
-def foreign_operations() -> tuple[str, ...]:
-    """What these were, by ggml's names, such as MUL_MAT; empty where nobody can tell."""
-    names = None if _used is None else _lister(_used.library)
-    return () if names is None else tuple(names().decode().splitlines())
+def foreign_operations(since: int | None) -> tuple[str, ...] | None:
+    """What these were, by ggml's names, such as MUL_MAT; empty if there were none since
+    the count was `since`, None where our back end computes nothing or cannot tell.
+    """
+    if since is None or _used is None:
+        return None
+    if foreign_count() == since:
+        return ()
+    names = _lister(_used.library)
+    return ("others",) if names is None else tuple(names().decode().splitlines())
 
 
 def _lister(path: str) -> Callable[[], bytes] | None:

@@ -89,8 +89,8 @@ class PrefixFiles:
         ttl_s: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ttl_s` is how long one is kept after it, or what continues it, was written; `clock` is in seconds since
-        the epoch.
+        """`ttl_s` is how long one is kept after it, or what continues it, was written;
+        `clock` is in seconds since the epoch.
         """
         self._ttl_s = ttl_s
         self._clock = clock

@@ -68,7 +68,10 @@ async def test_a_request_names_its_adapters_by_number_or_name(path: str) -> None
         ({"control_vectors": [{"id": 1}]}, "no control vector 1. It has: 0 (calm)"),
         ({"lora": [{"id": 0}, {"id": "pirate"}]}, "'pirate' is named twice"),
         ({"lora": [{"id": 0, "scale": 1e6}]}, "1000"),
-        ({"model": "base:nobody"}, "'base:nobody' is not served here"),
+        (
+            {"model": "base:nobody"},
+            "'base:nobody' is not served here: 'base' has no such adapter. ",
+        ),
     ],
 )
 async def test_what_there_is_not_is_refused_by_name(fields: dict[str, Any], words: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.errors import BadRequest
+from appliance.llama.exact_rows import why_not_exact
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
 from appliance.worker.child.exactness import Exactness
@@ -31,6 +32,21 @@ def test_without_them_the_refusal_names_the_field_and_the_way_out() -> None:
     with pytest.raises(BadRequest, match=r"--kernels on.* Or leave out 'exact'\.") as refused:
         exactness(has=False).check(asked(is_exact=True))
     assert refused.value.param == "exact"
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        (None, "llama.cpp's own kernels compute it, "),
+        (("MUL_MAT", "FLASH_ATTN_EXT"), r"a part of it \(matrix products, attention\), "),
+        (("MUL_MAT", "RWKV_WKV7"), r"its state \(RWKV 7\) is computed by llama.cpp's own"),
+    ],
+)
+def test_the_refusal_says_what_is_not_exact(operations: tuple[str, ...], words: str) -> None:
+    reason = why_not_exact(operations, uses_gpu=False, flash_attention=True)
+    server = dataclasses.replace(exactness(has=False), why_not_exact=reason)
+    with pytest.raises(BadRequest, match=f"not exact here: .*{words}.* --kernels on"):
+        server.check(asked(is_exact=True))
 
 
 def test_a_server_that_demands_it_refuses_who_does_not_say_otherwise() -> None:
