@@ -28,7 +28,8 @@ class Role(enum.Enum):
 
     TOKEN_EMBEDDING = "token_embd.weight"
     OUTPUT = "output.weight"
-    ATTENTION_V = "attn_v.weight"  # attn_qkv.weight too, which holds the values among the rest
+    # attn_qkv.weight and attn_kv_b.weight too, which hold the values among the rest
+    ATTENTION_V = "attn_v.weight"
     ATTENTION_K = "attn_k.weight"
     ATTENTION_OUTPUT = "attn_output.weight"
     FFN_DOWN = "ffn_down"
@@ -47,7 +48,8 @@ class ModelShape:
 
     @property
     def heads_per_kv_head(self) -> int:
-        return self.num_heads // self.num_kv_heads
+        # llama.cpp goes by the first layer, which in hybrids may have none
+        return self.num_heads // self.num_kv_heads if self.num_kv_heads else 0
 
     @property
     def is_70b(self) -> bool:
@@ -307,10 +309,11 @@ def assign_types(
 
 
 def role_of(name: str) -> Role:
-    for role in (Role.TOKEN_EMBEDDING, Role.OUTPUT):
-        if name == role.value:
-            return role
-    if "attn_qkv.weight" in name:
+    if name in (Role.TOKEN_EMBEDDING.value, "per_layer_token_embd.weight"):
+        return Role.TOKEN_EMBEDDING
+    if name == Role.OUTPUT.value:
+        return Role.OUTPUT
+    if "attn_qkv.weight" in name or "attn_kv_b.weight" in name:
         return Role.ATTENTION_V
     for role in (Role.ATTENTION_V, Role.ATTENTION_K, Role.ATTENTION_OUTPUT, Role.FFN_DOWN):
         if role.value in name:
@@ -343,7 +346,10 @@ def _loading_order(tensor: OutputTensor) -> tuple[int, str]:
 
 
 # Matrices that stay F32: small, and what they decide is sensitive.
-KEPT_MARKS = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight")
+KEPT_MARKS = (
+    *("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight"),
+    *("ssm_conv1d", "shortconv.conv.weight", "altup", "laurel", "per_layer_model_proj"),
+)
 
 
 def _is_quantizable(tensor: OutputTensor) -> bool:

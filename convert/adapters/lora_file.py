@@ -20,7 +20,14 @@ from convert.adapters.merge import check_shape
 from convert.adapters.peft import LoraPair, PeftAdapter
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
-from convert.architectures.family import Place, places, read_model, row_source, spelled_name
+from convert.architectures.family import (
+    Place,
+    Rows,
+    places,
+    read_model,
+    row_source,
+    spelled_name,
+)
 from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import UnsupportedModel
@@ -47,6 +54,8 @@ _ADAPTED = frozenset(
         *("token_embd", "output"),
     )
 )
+# what happens to rows that can happen to those of B alone
+_ADAPTABLE = (Rows.KEEP, Rows.INTERLEAVE_HEADS, Rows.VECTOR)
 _EMBEDDING = "token_embd.weight"
 
 
@@ -182,7 +191,8 @@ def _place(adapter: PeftAdapter, pair: LoraPair, weight: str, known: dict[str, P
             f"{adapter.directory} adapts {weight}, which the model's GGUF has no tensor for: it "
             "is an adapter for another model, or one whose head is its embedding once more."
         )
-    if place.target.removesuffix(".weight").rpartition(".")[2] not in _ADAPTED:
+    is_plain = place.rule.rows in _ADAPTABLE and not (place.rule.order or place.rule.columns)
+    if place.target.removesuffix(".weight").rpartition(".")[2] not in _ADAPTED or not is_plain:
         raise UnsupportedModel(
             f"{adapter.directory} adapts {weight}, which llama.cpp computes without adapters. "
             f"Merge it: appliance-convert SRC --merge-lora {adapter.directory} --out DIR"

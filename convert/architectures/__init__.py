@@ -8,19 +8,19 @@ family computes; a case in tests/convert/golden/make.py then shows that both are
 
 from __future__ import annotations
 
-from convert.architectures.bert import BERT
+from convert.architectures.encoders.bert import BERT
 from convert.architectures.family import Family
-from convert.architectures.gemma import GEMMA
-from convert.architectures.gemma2 import GEMMA2
-from convert.architectures.gemma3 import GEMMA3
+from convert.architectures.gemmas.gemma import GEMMA
+from convert.architectures.gemmas.gemma2 import GEMMA2
+from convert.architectures.gemmas.gemma3 import GEMMA3
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
-from convert.architectures.mixtral import MIXTRAL
+from convert.architectures.mixtures.mixtral import MIXTRAL
 from convert.architectures.phi3 import PHI3
 from convert.architectures.qwen2 import QWEN2
-from convert.architectures.qwen2_moe import QWEN2_MOE
+from convert.architectures.mixtures.qwen2_moe import QWEN2_MOE
 from convert.architectures.qwen3 import QWEN3
-from convert.architectures.qwen3_moe import QWEN3_MOE
+from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE
 from convert.architectures.smollm3 import SMOLLM3
 from convert.config import Config
 from convert.errors import UnsupportedModel

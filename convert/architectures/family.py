@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol
 
+from convert.architectures.arrangement import Arranged, Chosen, NegatedExp, Order, Transposed
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -29,6 +30,8 @@ class Rows(enum.Enum):
     INTERLEAVE_HEADS = "interleave heads"  # see `InterleavedHeads`
     ONE_PLUS = "one plus"  # see `OnePlus`
     VECTOR = "vector"  # the checkpoint's matrix of a single row is a vector in the GGUF
+    NEGATED_EXP = "minus the exponential"  # see `NegatedExp`
+    TRANSPOSE = "transpose"  # see `Transposed`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,11 @@ class TensorRule:
     source: str
     shape: tuple[str, ...]  # in the checkpoint, in words of `Hyperparameters.sizes`
     rows: Rows = Rows.KEEP
-    needs: str | None = None  # a feature without which the tensor does not exist
+    # a feature without which the tensor does not exist, of the model or of the layer
+    needs: str | None = None
+    order: str | None = None  # which rows are taken, in words of `Hyperparameters.orders`
+    columns: str | None = None  # the same of columns
+    becomes: tuple[str, ...] | None = None  # the shape in the GGUF where it is another
 
     @property
     def is_per_layer(self) -> bool:
@@ -70,6 +77,10 @@ class Hyperparameters:
     sizes: Mapping[str, int]  # the numbers for the words in the rules' shapes
     features: frozenset[str]  # switch rules on
     fields: tuple[Field, ...]
+    # of layers that differ: what each has beside `features`, and its own `sizes`
+    layer_features: Sequence[frozenset[str]] = ()
+    layer_sizes: Sequence[Mapping[str, int]] = ()
+    orders: Mapping[str, Order] = field(default_factory=dict)
     computed: tuple[OutputTensor, ...] = ()  # made from the config alone
     unused: tuple[str, ...] = ()  # patterns of checkpoint tensors that are rightly left out
     # checkpoint tensors that may be left out only because they equal another
@@ -83,6 +94,15 @@ class Hyperparameters:
                 f"llama.cpp supports at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts, but "
                 f"config.json asks for {self.num_layers} and {self.num_experts}."
             )
+
+    def has(self, feature: str | None, layer: int) -> bool:
+        """Whether a rule that needs `feature` applies to a layer, or to the model."""
+        of_layer = self.layer_features[layer] if layer < len(self.layer_features) else ()
+        return feature is None or feature in self.features or feature in of_layer
+
+    def shape(self, words: Sequence[str], layer: int) -> tuple[int, ...]:
+        own = self.layer_sizes[layer] if layer < len(self.layer_sizes) else {}
+        return tuple(own.get(word, self.sizes.get(word, 0)) for word in words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +143,7 @@ def places(family: Family, hyper: Hyperparameters) -> dict[str, Place]:
             found[name] = Place(
                 target=rule.target.format(layer=layer),
                 rule=rule,
-                shape=tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :]),
+                shape=hyper.shape(rule.shape[rule.is_per_expert :], layer),
                 head_dim=hyper.head_dim,
                 expert=expert,
                 num_experts=hyper.num_experts if rule.is_per_expert else 0,
@@ -162,8 +182,9 @@ def read_model(
     for rule, layer in _expand(family.rules, hyper):
         sources = _source_names(rule, layer, hyper)
         used.update(sources)
-        tensors = [_find(name, rule, hyper, spelled) for name in sources]
-        mapped.append(_output_tensor(rule.target.format(layer=layer), rule, tensors, hyper))
+        expected = hyper.shape(rule.shape[rule.is_per_expert :], layer)
+        tensors = [_find(name, expected, spelled) for name in sources]
+        mapped.append(_output_tensor(rule, layer, tensors, hyper))
     _check_copies(hyper, spelled)
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
@@ -198,13 +219,12 @@ def _expand(
     """The rules that apply, with the layer they apply
     to (0 for what lies outside the layers).
     """
-    rules = [rule for rule in rules if rule.needs is None or rule.needs in hyper.features]
     for rule in rules:
-        if not rule.is_per_layer:
+        if not rule.is_per_layer and (rule.needs is None or rule.needs in hyper.features):
             yield rule, 0
     for layer in range(hyper.num_layers):
         for rule in rules:
-            if rule.is_per_layer:
+            if rule.is_per_layer and hyper.has(rule.needs, layer):
                 yield rule, layer
 
 
@@ -214,7 +234,7 @@ def _source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[
 
 
 def _find(
-    name: str, rule: TensorRule, hyper: Hyperparameters, stored: Mapping[str, StoredTensor]
+    name: str, expected: tuple[int, ...], stored: Mapping[str, StoredTensor]
 ) -> StoredTensor:
     if name not in stored:
         raise MissingFile(
@@ -223,7 +243,6 @@ def _find(
         )
     if not stored[name].stored_type.holds_weights:
         raise unreadable(stored[name].file.path, name, stored[name].stored_type.value)
-    expected = tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :])
     if stored[name].shape != expected:
         raise DamagedCheckpoint(
             f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, but "
@@ -233,18 +252,27 @@ def _find(
 
 
 def _output_tensor(
-    name: str, rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters
+    rule: TensorRule, layer: int, tensors: Sequence[StoredTensor], hyper: Hyperparameters
 ) -> OutputTensor:
-    shape = tensors[0].shape
-    if rule.rows is Rows.VECTOR:
+    name, shape = rule.target.format(layer=layer), tensors[0].shape
+    if rule.becomes is not None:
+        shape = hyper.shape(rule.becomes, layer)
+    elif rule.rows is Rows.VECTOR:
         shape = shape[-1:]
+    elif rule.rows is Rows.TRANSPOSE:
+        shape = (*shape[:-2], shape[-1], shape[-2])
+    elif rule.order is not None:
+        shape = (len(hyper.orders[rule.order]), *shape[1:])
     elif rule.is_per_expert:
         shape = (len(tensors), *shape)
-    return OutputTensor(name, shape, _row_source(rule, tensors, hyper))
+    return OutputTensor(name, shape, _row_source(rule, tensors, shape, hyper))
 
 
 def _row_source(
-    rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters
+    rule: TensorRule,
+    tensors: Sequence[StoredTensor],
+    shape: tuple[int, ...],
+    hyper: Hyperparameters,
 ) -> RowSource:
     if rule.is_per_expert:
         if len({tensor.stored_type for tensor in tensors}) > 1:
@@ -253,9 +281,17 @@ def _row_source(
             )
         return Stacked(tuple(tensors))
     tensor = tensors[0]
-    if rule.rows is Rows.VECTOR:
-        return Plain(replace(tensor, shape=tensor.shape[-1:]))
-    return row_source(rule, tensor, hyper.head_dim)
+    if math.prod(shape) == math.prod(tensor.shape) and rule.rows is not Rows.TRANSPOSE:
+        tensor = replace(tensor, shape=shape)  # the same numbers
+    order = None if rule.order is None else hyper.orders[rule.order]
+    columns = None if rule.columns is None else hyper.orders[rule.columns]
+    if order is None and columns is None:
+        return row_source(rule, tensor, hyper.head_dim)
+    if rule.rows is Rows.TRANSPOSE:
+        assert order is not None
+        return Chosen(Transposed(tensor), order, shape[-2])
+    arranged = Arranged(tensor, order, columns)
+    return NegatedExp(arranged) if rule.rows is Rows.NEGATED_EXP else arranged
 
 
 def row_source(rule: TensorRule, tensor: StoredTensor, head_dim: int) -> RowSource:
@@ -265,6 +301,10 @@ def row_source(rule: TensorRule, tensor: StoredTensor, head_dim: int) -> RowSour
             return InterleavedHeads(tensor, head_dim)
         case Rows.ONE_PLUS:
             return OnePlus(tensor)
+        case Rows.NEGATED_EXP:
+            return NegatedExp(Plain(tensor))
+        case Rows.TRANSPOSE:
+            return Transposed(tensor)
         case _:
             return Plain(tensor)
 

@@ -1,0 +1,138 @@
+"""Rows of a checkpoint's tensors as llama.cpp wants them where it wants more than the
+tensor as it is: chosen, reordered, turned on their side, or computed from.
+
+Knows no family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.safetensors_file import StoredTensor, StoredType, to_float32
+from convert.tensors import RowSource
+
+Order = NDArray[np.intp]  # which row (or column) of the checkpoint's comes next
+_GAP = 2  # rows so near to each other are read together
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """Rows in the order of `rows`, which may leave some out, and their columns in that of
+    `columns`; None leaves either as it is. A tensor of more axes has its rows numbered
+    through.
+    """
+
+    tensor: StoredTensor
+    rows: Order | None = None
+    columns: Order | None = None
+    row_group: int = 1
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.tensor.stored_type
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        if self.rows is None:
+            found = self.tensor.read_rows(start, stop)
+        else:
+            found = np.concatenate(
+                [self._read(run) for run in _runs(self.rows[start:stop])]
+                or [self.tensor.read_rows(0, 0)]
+            )
+        return found if self.columns is None else np.ascontiguousarray(found[:, self.columns])
+
+    def _read(self, run: Order) -> NDArray[Any]:
+        first = int(run[0])
+        return self.tensor.read_rows(first, int(run[-1]) + 1)[run - first]
+
+
+def _runs(order: Order) -> Iterator[Order]:
+    """`order` in parts whose rows follow each other closely."""
+    steps = np.diff(order)
+    breaks = np.flatnonzero((steps < 1) | (steps > _GAP)) + 1
+    yield from (run for run in np.split(order, breaks) if len(run))
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed:
+    """Each matrix of a tensor turned on its side: (..., in, out) read as (..., out, in).
+
+    A read takes whole matrices.
+    """
+
+    tensor: StoredTensor
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.tensor.stored_type
+
+    @property
+    def row_group(self) -> int:
+        return self.tensor.shape[-1]
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        rows, columns = self.tensor.shape[-2:]
+        first, end = start // columns, stop // columns
+        matrices = self.tensor.read_rows(first * rows, end * rows).reshape(-1, rows, columns)
+        return np.ascontiguousarray(matrices.transpose(0, 2, 1)).reshape(-1, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some rows of another source that is read in whole groups."""
+
+    source: RowSource
+    rows: Order  # ascending
+    group: int  # how many of them each of the source's groups holds
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.source.stored_type
+
+    @property
+    def row_group(self) -> int:
+        return self.group
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        size = self.source.row_group
+        first = start // self.group * size
+        whole = self.source.read_rows(first, stop // self.group * size)
+        return whole[self.rows[start:stop] - first]
+
+
+@dataclass(frozen=True)
+class NegatedExp:
+    """Minus the exponential, in float32: a state's decay, stored as its logarithm (Mamba,
+    gated delta nets), which llama.cpp takes as it is used.
+    """
+
+    source: RowSource
+    stored_type: StoredType = StoredType.F32
+
+    @property
+    def row_group(self) -> int:
+        return self.source.row_group
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        logarithms = to_float32(self.source.read_rows(start, stop), self.source.stored_type)
+        return -np.exp(logarithms)
+
+
+@dataclass(frozen=True)
+class Widened:
+    """Numbers as float32, for tensors that llama.cpp computes with in that type only."""
+
+    source: RowSource
+    stored_type: StoredType = StoredType.F32
+
+    @property
+    def row_group(self) -> int:
+        return self.source.row_group
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        return to_float32(self.source.read_rows(start, stop), self.source.stored_type)

@@ -1,0 +1,1 @@
+"""Dense decoders that differ from the llama graph in a few words."""

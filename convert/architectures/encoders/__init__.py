@@ -1,0 +1,1 @@
+"""Models that make embeddings and write nothing."""

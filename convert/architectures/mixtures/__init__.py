@@ -1,0 +1,1 @@
+"""Decoders whose feed-forward networks are mixtures of experts."""
