@@ -155,6 +155,11 @@ class Config:
         given = {key: value for key, value in self.values.items() if value is not None}
         return Config(self.path, {**defaults, **given})
 
+    def renamed(self, keys: Mapping[str, str]) -> Config:
+        """This config, with the value of each of the values of `keys` under its key."""
+        named = {new: self.values[old] for new, old in keys.items() if old in self.values}
+        return Config(self.path, {**self.values, **named}) if named else self
+
     def _section(self, key: str) -> dict[str, Any]:
         section = self.values.get(key) or {}
         if not isinstance(section, dict):

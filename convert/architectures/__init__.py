@@ -13,6 +13,8 @@ from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
 from convert.architectures.gemmas.gemma3 import GEMMA3
+from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
+from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
 from convert.architectures.mixtures.mixtral import MIXTRAL
@@ -33,6 +35,9 @@ FAMILIES: tuple[Family, ...] = (
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
+    QWEN3_NEXT,
+    QWEN35,
+    QWEN35_MOE,
     GEMMA,
     GEMMA2,
     GEMMA3,

@@ -37,11 +37,16 @@ class Decoder:
     rotates_part: bool = False  # rotations of a part of each head
     has_free_head_dim: bool = True  # heads that together are wider or narrower than the model
     knows_windows: bool = False  # sliding windows
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # config keys with their one value
+    # config keys with their one value
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    # the epsilon of its norms: the config's key, and llama.cpp's
+    epsilon: tuple[str, str] = ("rms_norm_eps", "layer_norm_rms_epsilon")
     # how a config is read
     slides: bool = False  # `sliding_window` counts where there is no `use_sliding_window`
     # of a config that leaves `sliding_window` out; null means that there is none
     default_window: int | None = None
+    # the config's names for what most configs call otherwise
+    keys: Mapping[str, str] = field(default_factory=dict)
     # transformers' values for keys that are left out; without one, the value in `fixed`
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,6 +56,7 @@ class Decoder:
         Raises `UnsupportedModel` for what llama.cpp would compute differently,
         `DamagedCheckpoint` for nonsense.
         """
+        config = config.renamed(self.keys)
         if "sliding_window" not in config.values:
             config = config.with_defaults({"sliding_window": self.default_window})
         config = config.with_defaults(self.defaults)
@@ -85,7 +91,7 @@ class Decoder:
                 u32(f"{self.name}.attention.head_count_kv", num_kv_heads),
                 u32(f"{self.name}.attention.key_length", head_dim),
                 u32(f"{self.name}.attention.value_length", head_dim),
-                f32(f"{self.name}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
+                f32(f"{self.name}.attention.{self.epsilon[1]}", config.number(self.epsilon[0])),
                 u32(f"{self.name}.vocab_size", sizes["vocab"]),
                 u32(f"{self.name}.rope.dimension_count", num_rotated),
                 f32(f"{self.name}.rope.freq_base", config.rope.number("rope_theta", DEFAULT_THETA)),
@@ -179,6 +185,14 @@ class Decoder:
         return scaling_fields(
             self.name, config.rope, self.rope_types, config.integer("max_position_embeddings")
         )
+
+
+def text_part(config: Config) -> Config:
+    """What a config says of the part that writes, of a model that may see or hear too."""
+    if "text_config" not in config:
+        return config
+    outer = config.values.get("tie_word_embeddings")
+    return config.section("text_config").with_defaults({"tie_word_embeddings": outer})
 
 
 def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from convert.architectures.decoder import layer
-from convert.architectures.family import Hyperparameters, TensorRule
+from convert.architectures.family import Hyperparameters, Rows, TensorRule
 from convert.config import Config
 from convert.errors import DamagedCheckpoint
 from convert.gguf.header import u32
@@ -25,6 +27,76 @@ def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[TensorRule,
         layer("ffn_gate_exps.weight", f"{expert}{gate}.weight", wide),
         layer("ffn_up_exps.weight", f"{expert}{up}.weight", wide),
         layer("ffn_down_exps.weight", f"{expert}{down}.weight", back),
+    )
+
+
+_EACH, _FUSED = "experts apart", "experts fused"  # features, by how they are stored
+
+
+def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
+    """The router and the experts' matrices, one for each expert or, as transformers 5 holds
+    them, in one tensor for all, whose gates and ups are one too.
+    """
+    router, *each = expert_rules(block, gate="gate_proj", up="up_proj", down="down_proj")
+    gate_up, wide = ("experts", "gate_and_up", "hidden"), ("experts", "expert", "hidden")
+    fused = f"{block}.experts.gate_up_proj"
+    return (
+        router,
+        *(replace(rule, needs=_EACH) for rule in each),
+        replace(
+            layer("ffn_gate_exps.weight", fused, gate_up, needs=_FUSED), order="expert gates", becomes=wide
+        ),
+        replace(
+            layer("ffn_up_exps.weight", fused, gate_up, needs=_FUSED), order="expert ups", becomes=wide
+        ),
+        layer(
+            "ffn_down_exps.weight",
+            f"{block}.experts.down_proj",
+            ("experts", "hidden", "expert"),
+            needs=_FUSED,
+        ),
+    )
+
+
+def shared_expert_rules() -> tuple[TensorRule, ...]:
+    """Qwen's expert that works on every token, and its gate."""
+    wide, back = ("shared_expert", "hidden"), ("hidden", "shared_expert")
+    shared = "mlp.shared_expert"
+    return (
+        layer("ffn_gate_inp_shexp.weight", f"{shared}_gate.weight", ("one", "hidden"), Rows.VECTOR),
+        layer("ffn_gate_shexp.weight", f"{shared}.gate_proj.weight", wide),
+        layer("ffn_up_shexp.weight", f"{shared}.up_proj.weight", wide),
+        layer("ffn_down_shexp.weight", f"{shared}.down_proj.weight", back),
+    )
+
+
+def with_storage(hyper: Hyperparameters, tensor_names: frozenset[str]) -> Hyperparameters:
+    """`hyper` with what `fused_expert_rules` needs to know, by the checkpoint's tensors."""
+    is_fused = any(name.endswith(".experts.gate_up_proj") for name in tensor_names)
+    experts, size = hyper.sizes["experts"], hyper.sizes["expert"]
+    rows = np.arange(experts * 2 * size).reshape(experts, 2, size)
+    return replace(
+        hyper,
+        features=hyper.features | {_FUSED if is_fused else _EACH},
+        sizes={**hyper.sizes, "gate_and_up": 2 * size},
+        orders={**hyper.orders, "expert gates": rows[:, 0].ravel(), "expert ups": rows[:, 1].ravel()},
+    )
+
+
+def with_shared_expert(
+    name: str, hyper: Hyperparameters, config: Config, tensor_names: frozenset[str]
+) -> Hyperparameters:
+    """`hyper` for Qwen's mixtures with a shared expert."""
+    shared = config.integer("shared_expert_intermediate_size")
+    hyper = with_storage(hyper, tensor_names)
+    return replace(
+        hyper,
+        sizes={**hyper.sizes, "shared_expert": shared},
+        fields=(
+            *hyper.fields,
+            u32(f"{name}.expert_feed_forward_length", hyper.sizes["expert"]),
+            u32(f"{name}.expert_shared_feed_forward_length", shared),
+        ),
     )
 
 

@@ -23,15 +23,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def _ask(command: str, **arguments: Any) -> Any:
-    child = subprocess.run(
+    child = _run(command, arguments)
+    assert child.returncode == 0, child.stderr[-4000:]
+    return json.loads(child.stdout)
+
+
+def _try(command: str, **arguments: Any) -> None:
+    """What it did not do, a test will miss."""
+    child = _run(command, arguments)
+    sys.stderr.write(child.stderr[-4000:])  # pytest shows it with a failure
+
+
+def _run(command: str, arguments: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "tests.convert.llama_tools", command, json.dumps(arguments)],
         cwd=ROOT,
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         capture_output=True,
         text=True,
     )
-    assert child.returncode == 0, child.stderr[-4000:]
-    return json.loads(child.stdout)
 
 
 def quantize(source: Path, outputs: dict[str, Path], imatrix: Path | None = None) -> None:
@@ -76,10 +86,36 @@ def log_probs(
     and with `adapters` times their scales; shape (tokens, vocabulary).
     """
     scales = {str(path): scale for path, scale in (adapters or {}).items()}
-    logits = _floats("logits", model, tokens, adapters=scales).astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    return _normed(_floats("logits", model, tokens, adapters=scales))
+
+
+def _normed(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
     normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return normed
+
+
+def log_probs_of_many(inputs: Mapping[Path, Iterable[int]]) -> dict[Path, NDArray[np.float64]]:
+    """As `log_probs`, of several models in one child process; without those that llama.cpp
+    refuses or dies of.
+    """
+    jobs = [[str(model), list(map(int, tokens)), f"{model}.npy"] for model, tokens in inputs.items()]
+    _try("many", calls=[["logits", job] for job in jobs])
+    return {
+        model: _normed(np.load(f"{model}.npy"))
+        for model in inputs
+        if Path(f"{model}.npy").exists()
+    }
+
+
+def quantize_many(jobs: Iterable[tuple[Path, dict[str, Path]]]) -> None:
+    """As `quantize`, of several files in one child process."""
+    calls = [
+        ["quantize", [str(source), {name: str(path) for name, path in outputs.items()}, None]]
+        for source, outputs in jobs
+    ]
+    _try("many", calls=calls)
 
 
 def embedding(
@@ -151,6 +187,13 @@ class _Child:
         assert model, f"llama.cpp refused {path}"
         return model
 
+    def many(self, calls: list[tuple[str, list[Any]]]) -> None:
+        for method, arguments in calls:
+            try:
+                getattr(self, method)(*arguments)
+            except AssertionError as error:
+                sys.stderr.write(f"{error}\n")
+
     def quantize(self, source: str, outputs: dict[str, str], imatrix: str | None) -> None:
         weights = {} if imatrix is None else _imatrix_weights(imatrix)
         for type_name, path in outputs.items():
@@ -218,8 +261,9 @@ class _Child:
         return text.decode("utf-8", "replace")
 
     def logits(
-        self, model: str, tokens: list[int], output: str, adapters: dict[str, float]
+        self, model: str, tokens: list[int], output: str, adapters: dict[str, float] | None = None
     ) -> None:
+        adapters = adapters or {}
         loaded = self.load(model, vocab_only=False)
         handles = [
             self.api.llama_adapter_lora_init(loaded, path.encode()) for path in adapters

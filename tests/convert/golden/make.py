@@ -4,7 +4,7 @@ computes with them in float32.
     pip install -e '.[golden]'
     python tests/convert/golden/make.py [NAME ...]
 
-Each directory beside this file holds a checkpoint as its family publishes them, without
+Each directory beside this file (and in newer/) holds a checkpoint as its family publishes them, without
 a tokenizer (the tests add one), and reference.npz: `tokens`, and for each of them
 `log_probs` of the next (or for an encoder the `mean` and `cls` of its last layer; `last`
 and `mean_both_ways` for decoders that make embeddings).
@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from case import Case, yarn
+from newer_cases import NEWER
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 GOLDEN = Path(__file__).parent
@@ -42,31 +43,6 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 257,
     "pad_token_id": None,
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """A checkpoint: `model` is a class of transformers;
-    `config` is what differs from `SMALL`.
-
-    `older_layout` rewrites config.json as it was written before transformers 5.
-    `pools` says what of the last layer is kept too, for models that make embeddings.
-    """
-
-    model: str
-    config: dict[str, Any] = field(default_factory=dict)
-    dtype: torch.dtype = torch.bfloat16
-    older_layout: bool = False
-    pools: bool = False
-
-
-def yarn(factor: float, original: int) -> dict[str, Any]:
-    return {
-        "rope_type": "yarn",
-        "rope_theta": 1000.0,
-        "factor": factor,
-        "original_max_position_embeddings": original,
-    }
 
 
 def ramp(first: float, last: float, count: int) -> list[float]:
@@ -242,11 +218,12 @@ CASES = {
         },
     ),
     "bert": Case("BertModel", {"max_position_embeddings": 64, "eos_token_id": None}),
+    **NEWER,
 }
 
 
 def make(name: str, case: Case) -> None:
-    directory = GOLDEN / name
+    directory = GOLDEN / ("newer" if name in NEWER else "") / name
     model_class = getattr(transformers, case.model)
     seed = zlib.crc32(name.encode())
     model = model_class(model_class.config_class(**{**SMALL, **case.config}))
@@ -260,6 +237,8 @@ def make(name: str, case: Case) -> None:
     if case.pools:
         arrays |= pooled(directory, tokens)
     np.savez(directory / "reference.npz", tokens=tokens.astype(np.int32), **arrays)
+    if case.publish is not None:
+        case.publish(directory)
 
 
 @torch.no_grad()
@@ -271,11 +250,14 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
     part is made small, else that error alone would reach the tests' bound.
     """
     is_gemma = model.config.model_type.startswith("gemma")
+    around_one = model.config.model_type.startswith(("qwen3_5", "qwen3_next"))
     for name, parameter in model.named_parameters():
         if "norm" in name.lower() and name.endswith("weight"):
             values = torch.rand(parameter.shape, generator=generator) + 0.5
             if is_gemma:
                 values = (values * 0.3 if "post_feedforward" in name else values) - 1.0
+            if around_one and not name.endswith("linear_attn.norm.weight"):
+                values -= 1.0
         else:
             values = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:

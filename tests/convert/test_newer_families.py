@@ -1,0 +1,90 @@
+"""Families whose tensors are held otherwise than llama.cpp wants them: golden checkpoints,
+converted and run by llama.cpp, say what transformers says, and are quantized as llama.cpp
+does it. As test_families.py and test_bit_exact.py, for all of them in one pass, which
+costs a start of llama.cpp only twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+from numpy.typing import NDArray
+
+from convert.pipeline import Job, convert
+from tests.convert import llama_tools
+from tests.convert.checkpoints import NEWER_NAMES, golden_checkpoint, golden_folder
+
+MAX_DIFFERENCE = 1e-3  # of log-probabilities
+QUANTIZED = ("F16", "Q8_0", "Q4_K_M", "Q2_K")
+
+
+def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {
+        tensor.name: (tensor.tensor_type.name, tuple(map(int, tensor.shape)), tensor.data.tobytes())
+        for tensor in GGUFReader(path).tensors
+    }
+
+
+def reference(name: str) -> dict[str, NDArray[Any]]:
+    return dict(np.load(golden_folder(name) / "reference.npz"))
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
+    """Each family's files by type."""
+    folder = tmp_path_factory.mktemp("newer")
+    files = {}
+    for name in NEWER_NAMES:
+        job = Job(
+            source=golden_checkpoint(name, folder / name),
+            directory=folder,
+            name=name,
+            types=("F32", "BF16", *QUANTIZED),
+            num_threads=1,
+        )
+        files[name] = {file.type: file.path for file in convert(job)}
+    return files
+
+
+@pytest.fixture(scope="module")
+def computed(converted: dict[str, dict[str, Path]]) -> dict[Path, NDArray[np.float64]]:
+    return llama_tools.log_probs_of_many(
+        {files["F32"]: reference(name)["tokens"] for name, files in converted.items()}
+    )
+
+
+@pytest.fixture(scope="module")
+def quantized(converted: dict[str, dict[str, Path]]) -> dict[str, dict[str, Path]]:
+    """The same types, as llama.cpp makes them of the BF16 files."""
+    theirs = {
+        name: {kind: Path(f"{files[kind]}.theirs") for kind in QUANTIZED}
+        for name, files in converted.items()
+    }
+    llama_tools.quantize_many((converted[name]["BF16"], theirs[name]) for name in theirs)
+    return theirs
+
+
+@pytest.mark.parametrize("name", NEWER_NAMES)
+def test_log_probs_are_those_of_transformers(
+    name: str,
+    converted: dict[str, dict[str, Path]],
+    computed: dict[Path, NDArray[np.float64]],
+) -> None:
+    assert converted[name]["F32"] in computed, "llama.cpp refused it"
+    actual, expected = computed[converted[name]["F32"]], reference(name)["log_probs"]
+    assert np.abs(actual - expected).max() < MAX_DIFFERENCE
+    assert (actual.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("name", NEWER_NAMES)
+def test_types_and_data_are_those_of_llama_cpp(
+    name: str, converted: dict[str, dict[str, Path]], quantized: dict[str, dict[str, Path]]
+) -> None:
+    for kind, theirs in quantized[name].items():
+        ours, expected = contents(converted[name][kind]), contents(theirs)
+        assert {n: t[:2] for n, t in ours.items()} == {n: t[:2] for n, t in expected.items()}, kind
+        assert ours == expected, kind
