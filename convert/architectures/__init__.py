@@ -8,6 +8,17 @@ family computes; a case in tests/convert/golden/make.py then shows that both are
 
 from __future__ import annotations
 
+from convert.architectures.dense.granite import GRANITE, GRANITE_MOE, MINICPM
+from convert.architectures.dense.layer_norm import (
+    COHERE2,
+    COMMAND_R,
+    GPT2,
+    GPT_NEOX,
+    STABLELM,
+    STARCODER2,
+)
+from convert.architectures.dense.plain import ERNIE4_5, GLM4, HUNYUAN, SEED_OSS
+from convert.architectures.dense.post_norm import EXAONE4, OLMO2, OLMO3
 from convert.architectures.encoders.bert import BERT
 from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
@@ -17,12 +28,13 @@ from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
 from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
+from convert.architectures.mixtures.gpt_oss import GPT_OSS
 from convert.architectures.mixtures.mixtral import MIXTRAL
+from convert.architectures.mixtures.qwen2_moe import QWEN2_MOE
+from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE
 from convert.architectures.phi3 import PHI3
 from convert.architectures.qwen2 import QWEN2
-from convert.architectures.mixtures.qwen2_moe import QWEN2_MOE
 from convert.architectures.qwen3 import QWEN3
-from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE
 from convert.architectures.smollm3 import SMOLLM3
 from convert.config import Config
 from convert.errors import UnsupportedModel
@@ -43,6 +55,23 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA3,
     PHI3,
     SMOLLM3,
+    GPT_OSS,
+    GRANITE,
+    GRANITE_MOE,
+    MINICPM,
+    OLMO2,
+    OLMO3,
+    EXAONE4,
+    GLM4,
+    SEED_OSS,
+    ERNIE4_5,
+    HUNYUAN,
+    COMMAND_R,
+    COHERE2,
+    STABLELM,
+    STARCODER2,
+    GPT2,
+    GPT_NEOX,
     BERT,
 )
 

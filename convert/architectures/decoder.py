@@ -202,6 +202,16 @@ def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
     return config.flag("tie_word_embeddings", not {HEAD, EMBEDDING} <= tensor_names)
 
 
+def with_switches(
+    hyper: Hyperparameters, config: Config, switches: Mapping[str, bool]
+) -> Hyperparameters:
+    """`hyper` with a feature for each flag of the config that is on; `switches` has what
+    transformers takes where one is left out.
+    """
+    on = {key for key, default in switches.items() if config.flag(key, default)}
+    return replace(hyper, features=hyper.features | on)
+
+
 def without_head(family: Family) -> Family:
     """The family of the same layers whose last ones are pooled: a head is neither needed
     nor kept.
@@ -291,6 +301,14 @@ def qkv_bias_rules(rotated: Rows = Rows.KEEP, needs: str | None = None) -> tuple
         layer("attn_q.bias", "self_attn.q_proj.bias", ("query",), rotated, needs),
         layer("attn_k.bias", "self_attn.k_proj.bias", ("key",), rotated, needs),
         layer("attn_v.bias", "self_attn.v_proj.bias", ("key",), needs=needs),
+    )
+
+
+def bias_rules(*names: tuple[str, str, str], needs: str | None = None) -> tuple[TensorRule, ...]:
+    """Biases by target, source and the word for their length."""
+    return tuple(
+        layer(f"{target}.bias", f"{source}.bias", (size,), needs=needs)
+        for target, source, size in names
     )
 
 

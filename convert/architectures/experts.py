@@ -44,10 +44,14 @@ def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
         router,
         *(replace(rule, needs=_EACH) for rule in each),
         replace(
-            layer("ffn_gate_exps.weight", fused, gate_up, needs=_FUSED), order="expert gates", becomes=wide
+            layer("ffn_gate_exps.weight", fused, gate_up, needs=_FUSED),
+            order="expert gates",
+            becomes=wide,
         ),
         replace(
-            layer("ffn_up_exps.weight", fused, gate_up, needs=_FUSED), order="expert ups", becomes=wide
+            layer("ffn_up_exps.weight", fused, gate_up, needs=_FUSED),
+            order="expert ups",
+            becomes=wide,
         ),
         layer(
             "ffn_down_exps.weight",
@@ -79,7 +83,11 @@ def with_storage(hyper: Hyperparameters, tensor_names: frozenset[str]) -> Hyperp
         hyper,
         features=hyper.features | {_FUSED if is_fused else _EACH},
         sizes={**hyper.sizes, "gate_and_up": 2 * size},
-        orders={**hyper.orders, "expert gates": rows[:, 0].ravel(), "expert ups": rows[:, 1].ravel()},
+        orders={
+            **hyper.orders,
+            "expert gates": rows[:, 0].ravel(),
+            "expert ups": rows[:, 1].ravel(),
+        },
     )
 
 

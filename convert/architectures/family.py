@@ -39,8 +39,8 @@ class TensorRule:
     """One kind of tensor; `{layer}` in both names stands for each layer's number."""
 
     target: str  # name in the GGUF
-    # name in the checkpoint; `{expert}` stands for each expert's number, whose matrices
-    # are stacked along the first axis of `shape`
+    # name in the checkpoint; `{expert}` stands for each expert's (or other part's) number,
+    # whose matrices are stacked along the first axis of `shape`
     source: str
     shape: tuple[str, ...]  # in the checkpoint, in words of `Hyperparameters.sizes`
     rows: Rows = Rows.KEEP
@@ -146,7 +146,7 @@ def places(family: Family, hyper: Hyperparameters) -> dict[str, Place]:
                 shape=hyper.shape(rule.shape[rule.is_per_expert :], layer),
                 head_dim=hyper.head_dim,
                 expert=expert,
-                num_experts=hyper.num_experts if rule.is_per_expert else 0,
+                num_experts=hyper.shape(rule.shape, layer)[0] if rule.is_per_expert else 0,
             )
     return found
 
@@ -229,13 +229,11 @@ def _expand(
 
 
 def _source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[str]:
-    experts = range(hyper.num_experts) if rule.is_per_expert else range(1)
+    experts = range(hyper.shape(rule.shape, layer)[0] if rule.is_per_expert else 1)
     return [rule.source.format(layer=layer, expert=expert) for expert in experts]
 
 
-def _find(
-    name: str, expected: tuple[int, ...], stored: Mapping[str, StoredTensor]
-) -> StoredTensor:
+def _find(name: str, expected: tuple[int, ...], stored: Mapping[str, StoredTensor]) -> StoredTensor:
     if name not in stored:
         raise MissingFile(
             f"The checkpoint does not contain the tensor {name}, which its config.json requires."
@@ -279,6 +277,8 @@ def _row_source(
             raise UnsupportedModel(
                 f"The experts of one layer ({tensors[0].name}, ...) are stored in different types."
             )
+        if len(shape) == 2:  # vectors become rows
+            tensors = [replace(tensor, shape=(1, *tensor.shape)) for tensor in tensors]
         return Stacked(tuple(tensors))
     tensor = tensors[0]
     if math.prod(shape) == math.prod(tensor.shape) and rule.rows is not Rows.TRANSPOSE:

@@ -12,22 +12,20 @@ from convert.errors import DamagedCheckpoint, UnsupportedModel
 
 
 def layer_types(
-    config: Config, num_layers: int, known: Sequence[str], default: Sequence[str], *, key: str = ""
+    config: Config, num_layers: int, known: Sequence[str], default: Sequence[str]
 ) -> list[str]:
-    """Each layer's kind as `layer_types` (or `key`) has it, by `default` where it is left out.
+    """Each layer's kind as `layer_types` has it, by `default` where it is left out.
 
     Raises `UnsupportedModel` for a kind that is not `known`, `DamagedCheckpoint` for a list
     of another length.
     """
-    key = key or "layer_types"
-    kinds = config.values.get(key)
+    kinds = config.values.get("layer_types")
     if kinds is None:
         return list(default)
-    if not isinstance(kinds, list) or len(kinds) < num_layers:
+    if not isinstance(kinds, list) or len(kinds) != num_layers:
         raise DamagedCheckpoint(
-            f"{config.path} has {key} that are not a list of {num_layers} names."
+            f"{config.path} has layer_types that are not a list of {num_layers} names."
         )
-    kinds = kinds[:num_layers]
     unknown = sorted({str(kind) for kind in kinds} - set(known))
     if unknown:
         raise UnsupportedModel(f"{config.path} has the unsupported layer type {unknown[0]!r}.")

@@ -100,12 +100,12 @@ def log_probs_of_many(inputs: Mapping[Path, Iterable[int]]) -> dict[Path, NDArra
     """As `log_probs`, of several models in one child process; without those that llama.cpp
     refuses or dies of.
     """
-    jobs = [[str(model), list(map(int, tokens)), f"{model}.npy"] for model, tokens in inputs.items()]
+    jobs = [
+        [str(model), list(map(int, tokens)), f"{model}.npy"] for model, tokens in inputs.items()
+    ]
     _try("many", calls=[["logits", job] for job in jobs])
     return {
-        model: _normed(np.load(f"{model}.npy"))
-        for model in inputs
-        if Path(f"{model}.npy").exists()
+        model: _normed(np.load(f"{model}.npy")) for model in inputs if Path(f"{model}.npy").exists()
     }
 
 

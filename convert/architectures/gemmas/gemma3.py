@@ -17,7 +17,8 @@ from convert.architectures.decoder import (
 )
 from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.gemmas.gemma2 import NORM_RULES
-from convert.architectures.gemmas.gemma_attention import check_attention_scale, window_fields
+from convert.architectures.gemmas.gemma_attention import check_attention_scale
+from convert.architectures.windows import window_fields
 from convert.config import Config
 from convert.errors import UnsupportedModel
 from convert.gguf.header import f32

@@ -126,9 +126,7 @@ def read_delta_net(
             u32(f"{name}.ssm.group_count", state.key_heads),
             u32(f"{name}.ssm.time_step_rank", state.value_heads),
             u32(f"{name}.ssm.inner_size", state.values),
-            boolean_array(
-                f"{name}.attention.recurrent_layers", [kind == LINEAR for kind in kinds]
-            ),
+            boolean_array(f"{name}.attention.recurrent_layers", [kind == LINEAR for kind in kinds]),
         ),
         # heads that guess tokens further on, and what sees images
         unused=(*hyper.unused, "mtp.*", "visual.*", "model.visual.*"),

@@ -42,9 +42,7 @@ DECODER = Decoder(
     defaults=DEFAULTS,
 )
 # with experts, `intermediate_size` plays no part
-MOE_DECODER = replace(
-    DECODER, name="qwen35moe", defaults={**DEFAULTS, "intermediate_size": 512}
-)
+MOE_DECODER = replace(DECODER, name="qwen35moe", defaults={**DEFAULTS, "intermediate_size": 512})
 
 _STATE = "linear_attn."
 STATE_RULES = (
@@ -69,7 +67,9 @@ STATE_RULES = (
         order="value heads",
     ),
     replace(
-        layer("ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")),
+        layer(
+            "ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")
+        ),
         needs=LINEAR,
         order="mixed",
         becomes=("state_mixed", "state_kernel"),

@@ -53,7 +53,9 @@ STATE_RULES = (
     ),
     layer("ssm_ba.weight", f"{_STATE}in_proj_ba.weight", ("state_ba", "hidden"), needs=LINEAR),
     replace(
-        layer("ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")),
+        layer(
+            "ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")
+        ),
         needs=LINEAR,
         becomes=("state_mixed", "state_kernel"),
     ),

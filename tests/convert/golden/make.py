@@ -4,8 +4,8 @@ computes with them in float32.
     pip install -e '.[golden]'
     python tests/convert/golden/make.py [NAME ...]
 
-Each directory beside this file (and in newer/) holds a checkpoint as its family publishes them, without
-a tokenizer (the tests add one), and reference.npz: `tokens`, and for each of them
+Each directory beside this file (and in newer/) holds a checkpoint as its family publishes
+them, without a tokenizer (the tests add one), and reference.npz: `tokens`, and for each of them
 `log_probs` of the next (or for an encoder the `mean` and `cls` of its last layer; `last`
 and `mean_both_ways` for decoders that make embeddings).
 Weights come from a fixed seed; norms are random too, so that a norm in the wrong place
@@ -250,6 +250,7 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
     part is made small, else that error alone would reach the tests' bound.
     """
     is_gemma = model.config.model_type.startswith("gemma")
+    has_gelu = str(model.config.to_dict().get("hidden_act", "gelu")).startswith("gelu")
     around_one = model.config.model_type.startswith(("qwen3_5", "qwen3_next"))
     for name, parameter in model.named_parameters():
         if "norm" in name.lower() and name.endswith("weight"):
@@ -267,6 +268,8 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
             else:
                 values *= 1.2 / parameter.shape[-1] ** 0.5
                 values *= 0.3 if is_gemma and "down_proj" in name else 1.0
+                is_back = name.endswith(("mlp.c_proj.weight", "dense_4h_to_h.weight"))
+                values *= 0.1 if has_gelu and is_back else 1.0
         parameter.copy_(values)
 
 

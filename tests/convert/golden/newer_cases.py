@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from case import Case, rewrite
+from case import Case, rewrite, yarn
 
 _DELTA_NET: dict[str, Any] = {
     "num_hidden_layers": 3,
@@ -69,6 +69,33 @@ def _seeing(architecture: str, model_type: str) -> Any:
     return rewrite(change_config, change_tensors)
 
 
+def _as_minicpm(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if "multiplier" not in key}
+    kept.pop("logits_scaling")
+    return {
+        **kept,
+        "architectures": ["MiniCPMForCausalLM"],
+        "model_type": "minicpm",
+        "scale_emb": 12,
+        "scale_depth": 1.4,
+        "dim_model_base": 16,
+    }
+
+
+def _bare_gpt2(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    bare = {
+        name.removeprefix("transformer."): tensor
+        for name, tensor in tensors.items()
+        if name != "lm_head.weight"
+    }
+    return {**bare, "h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.bfloat16)}
+
+
+def _as_pythia(config: dict[str, Any]) -> dict[str, Any]:
+    config.pop("rope_parameters")
+    return {**config, "rotary_pct": 0.25, "rotary_emb_base": 10000}
+
+
 NEWER: dict[str, Case] = {
     "qwen35": Case(
         "Qwen3_5ForCausalLM",
@@ -106,5 +133,199 @@ NEWER: dict[str, Case] = {
         },
         release="Qwen3-Next-80B-A3B: one tensor for each expert, decoder_sparse_step 1, head size "
         "256 of which a quarter rotates, 32 value heads for 16 key heads.",
+    ),
+    "gpt_oss": Case(
+        "GptOssForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "head_dim": 32,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 32,
+            "sliding_window": 16,
+            # published: factor 32 of 4096, borders not rounded, which llama.cpp does
+            "rope_parameters": {**yarn(4.0, 32), "beta_fast": 32.0, "beta_slow": 1.0},
+        },
+        release="gpt-oss-20b: experts as MXFP4 (blocks and scales), others BF16; window 128 in "
+        "every other layer, rope_scaling with truncate = false; eos 200002 (<|return|>), "
+        "generation_config also 199999 and 200012.",
+    ),
+    "granite": Case(
+        "GraniteForCausalLM",
+        {
+            "tie_word_embeddings": True,
+            "embedding_multiplier": 12.0,
+            "logits_scaling": 8.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.1,
+        },
+        older_layout=True,
+        release="granite-3.3-2b-instruct: tied, multipliers 12, 8, 0.22 and 0.015625.",
+    ),
+    "minicpm": Case(
+        # the same graph, said in other words: transformers has no class of MiniCPM's own
+        "GraniteForCausalLM",
+        {
+            "embedding_multiplier": 12.0,
+            "logits_scaling": 64 / 16,
+            "residual_multiplier": 1.4 / 3**0.5,
+            "attention_multiplier": 1 / 16**0.5,
+        },
+        publish=rewrite(_as_minicpm),
+        release="MiniCPM-2B-sft-bf16: scale_emb 12, scale_depth 1.4, dim_model_base 256.",
+    ),
+    "granite_moe": Case(
+        "GraniteMoeSharedForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "tie_word_embeddings": True,
+            "intermediate_size": 32,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "shared_intermediate_size": 48,
+            "embedding_multiplier": 12.0,
+            "logits_scaling": 6.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.1,
+        },
+        release="granite-3.1-3b-a800m-instruct: 40 experts of which 8 work, without a shared one.",
+    ),
+    "olmo2": Case(
+        "Olmo2ForCausalLM",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+        older_layout=True,
+        release="OLMo-2-1124-7B-Instruct: untied, theta 500000, eps 1e-6.",
+    ),
+    "olmo3": Case(
+        "Olmo3ForCausalLM",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 16,
+            "rope_parameters": {
+                "full_attention": {**yarn(4.0, 32), "attention_factor": 1.3},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+            },
+        },
+        release="Olmo-3-7B-Instruct: window 4096 in three of four layers, yarn (factor 8 of 8192, "
+        "attention_factor 1.2079) in the others.",
+    ),
+    "exaone4": Case(
+        "Exaone4ForCausalLM",
+        {
+            "tie_word_embeddings": True,
+            "sliding_window": None,
+            "layer_types": ["full_attention"] * 3,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500.0,
+                "factor": 16.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        release="EXAONE-4.0-1.2B: no window, tied, llama3 scaling (factor 16 of 8192).",
+    ),
+    "exaone4_sliding": Case(
+        "Exaone4ForCausalLM",
+        {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "num_hidden_layers": 64,
+            "sliding_window": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+        },
+        release="EXAONE-4.0-32B: 64 layers, sliding_window_pattern 'LLLG', window 4096; the "
+        "layers without a window are not rotated.",
+    ),
+    "glm4": Case(
+        "Glm4ForCausalLM",
+        {
+            "head_dim": 32,
+            "attention_bias": True,
+            "partial_rotary_factor": 0.5,
+        },
+        older_layout=True,
+        release="GLM-4-9B-0414: head size 128 half of which rotates, eos [151329, 151336, 151338].",
+    ),
+    "seed_oss": Case(
+        "SeedOssForCausalLM",
+        {"head_dim": 32, "attention_bias": True},
+        release="Seed-OSS-36B-Instruct: 80 heads of size 128 over a hidden size of 5120, "
+        "theta 1e7, biases of query, key and value only.",
+    ),
+    "ernie4_5": Case(
+        "Ernie4_5ForCausalLM",
+        {"head_dim": 32, "tie_word_embeddings": True},
+        release="ERNIE-4.5-0.3B-PT: tied, head size 128, theta 500000, tokenizer.model.",
+    ),
+    "hunyuan": Case(
+        "HunYuanDenseV1ForCausalLM",
+        {
+            "head_dim": 32,
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "dynamic",
+                "rope_theta": 10000.0,
+                "factor": 1.0,
+                "alpha": 1000.0,
+            },
+        },
+        release="Hunyuan-1.8B-Instruct: tied, rope 'dynamic' with alpha 1000.",
+    ),
+    "command_r": Case(
+        "CohereForCausalLM",
+        {"logit_scale": 0.0625, "tie_word_embeddings": True},
+        older_layout=True,
+        release="c4ai-command-r-v01: theta 8e6, logit_scale 0.0625, model_max_length 131072.",
+    ),
+    "cohere2": Case(
+        "Cohere2ForCausalLM",
+        {
+            "num_hidden_layers": 4,
+            "logit_scale": 0.25,
+            "sliding_window": 16,
+            "tie_word_embeddings": True,
+        },
+        release="c4ai-command-r7b-12-2024: window 4096 in three of four layers; the others are "
+        "not rotated; logit_scale 0.25.",
+    ),
+    "stablelm": Case(
+        "StableLmForCausalLM",
+        {"use_qkv_bias": True, "partial_rotary_factor": 0.25},
+        older_layout=True,
+        release="stablelm-2-1_6b: biases of query, key and value, a quarter of each head rotates.",
+    ),
+    "stablelm_12b": Case(
+        "StableLmForCausalLM",
+        {"qk_layernorm": True, "use_parallel_residual": True, "partial_rotary_factor": 0.25},
+        release="stablelm-2-12b: norms of each head's own, attention beside the feed-forward.",
+    ),
+    "starcoder2": Case(
+        "Starcoder2ForCausalLM",
+        {"sliding_window": 64, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True},
+        older_layout=True,
+        release="starcoder2-3b: window 4096, theta 999999.4420358813, eos 0.",
+    ),
+    "gpt2": Case(
+        "GPT2LMHeadModel",
+        {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 512, "n_inner": None},
+        publish=rewrite(dict, _bare_gpt2),
+        release="openai-community/gpt2: names without 'transformer.', masks saved along "
+        "(h.*.attn.bias), n_inner null.",
+    ),
+    "gpt_neox": Case(
+        "GPTNeoXForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "use_parallel_residual": True,
+            "rotary_pct": 0.25,
+            "hidden_act": "gelu",
+        },
+        publish=rewrite(_as_pythia),
+        release="pythia-160m: rotary_pct 0.25, rotary_emb_base 10000, parallel residual, weights "
+        "F16 with buffers.",
     ),
 }
