@@ -35,6 +35,7 @@ from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE
 from convert.architectures.phi3 import PHI3
 from convert.architectures.qwen2 import QWEN2
 from convert.architectures.qwen3 import QWEN3
+from convert.architectures.refused import REFUSED
 from convert.architectures.smollm3 import SMOLLM3
 from convert.config import Config
 from convert.errors import UnsupportedModel
@@ -86,6 +87,11 @@ def find_family(config: Config) -> Family:
         for family in FAMILIES:
             if architecture in (*family.architectures, *family.headless):
                 return family
+        if architecture in REFUSED:
+            raise UnsupportedModel(
+                f"{architecture} cannot be converted: {REFUSED[architecture]}. The answers would "
+                "not be the model's."
+            )
     model_type = config.values.get("model_type")
     for family in FAMILIES:
         if not config.architectures and model_type in family.model_types:

@@ -112,6 +112,7 @@ class Family:
     """
 
     name: str  # llama.cpp's
+    models: str  # as people know them, for the table in docs/guide/convert.md
     architectures: tuple[str, ...]  # names in config.json
     # those of the same layers without a head, which make embeddings and nothing else
     headless: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 LLAMA = Family(
     name="llama",
+    models="Llama 2 and 3.x, SmolLM2, TinyLlama, and others of that shape",
     architectures=("LlamaForCausalLM",),
     headless=("LlamaModel",),
     model_types=("llama",),

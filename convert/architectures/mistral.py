@@ -27,6 +27,7 @@ RULES = (
 
 MISTRAL = Family(
     name="llama",
+    models="Mistral 7B, Nemo, Small",
     architectures=("MistralForCausalLM",),
     headless=("MistralModel",),
     model_types=("mistral",),

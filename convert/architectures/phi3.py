@@ -76,6 +76,7 @@ def _with_longrope_by_name(config: Config) -> Config:
 
 PHI3 = Family(
     name="phi3",
+    models="Phi 3, 3.5 and 4 without experts",
     architectures=("Phi3ForCausalLM",),
     model_types=("phi3",),
     rules=RULES,

@@ -25,6 +25,7 @@ RULES = (
 
 QWEN2 = Family(
     name="qwen2",
+    models="Qwen 1.5, 2, 2.5",
     architectures=("Qwen2ForCausalLM",),
     headless=("Qwen2Model",),
     model_types=("qwen2",),

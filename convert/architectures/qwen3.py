@@ -30,6 +30,7 @@ RULES = (
 
 QWEN3 = Family(
     name="qwen3",
+    models="Qwen 3, Qwen3-Embedding, Qwen3-Reranker",
     architectures=("Qwen3ForCausalLM",),
     headless=("Qwen3Model",),
     model_types=("qwen3",),

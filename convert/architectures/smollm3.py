@@ -50,6 +50,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 SMOLLM3 = Family(
     name="smollm3",
+    models="SmolLM3",
     architectures=("SmolLM3ForCausalLM",),
     model_types=("smollm3",),
     rules=RULES,

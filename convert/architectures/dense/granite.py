@@ -138,6 +138,7 @@ def read_minicpm(config: Config, tensor_names: frozenset[str]) -> Hyperparameter
 
 GRANITE = Family(
     name="granite",
+    models="Granite 3",
     architectures=("GraniteForCausalLM",),
     model_types=("granite",),
     rules=LLAMA_RULES,
@@ -146,6 +147,7 @@ GRANITE = Family(
 )
 GRANITE_MOE = Family(
     name="granitemoe",
+    models="Granite 3 with experts",
     architectures=("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
     model_types=("granitemoe", "granitemoeshared"),
     rules=MOE_RULES,
@@ -154,6 +156,7 @@ GRANITE_MOE = Family(
 )
 MINICPM = Family(
     name="minicpm",
+    models="MiniCPM 1 and 2",
     architectures=("MiniCPMForCausalLM",),
     model_types=("minicpm",),
     rules=(

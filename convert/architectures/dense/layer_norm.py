@@ -163,7 +163,6 @@ GPT2_SPELLINGS = (
     (r"^(?:transformer\.)?ln_f\.", "model.norm."),
     (r"^(?:transformer\.)?h\.", "model.layers."),
 )
-_GPT2_SIZES = ("hidden", "query_key_value", "feed_forward")
 
 
 def _turned(target: str, source: str, rows: str, columns: str) -> TensorRule:
@@ -225,7 +224,7 @@ NEOX_RULES = (
 def read_gpt2(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     config = config.renamed(GPT2_DECODER.keys)
     config = config.with_defaults({"intermediate_size": 4 * config.integer("hidden_size")})
-    hyper = Decoder.read(replace(GPT2_DECODER, keys={}), config, tensor_names)
+    hyper = replace(GPT2_DECODER, keys={}).read(_without_groups(config), tensor_names)
     sizes = {
         **hyper.sizes,
         "query_key_value": 3 * hyper.sizes["hidden"],
@@ -238,7 +237,7 @@ def read_gpt2(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
 
 def read_neox(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     """Each head's query, key and value are together."""
-    hyper = NEOX_DECODER.read(config, tensor_names)
+    hyper = NEOX_DECODER.read(_without_groups(config), tensor_names)
     rows = np.arange(3 * hyper.sizes["hidden"]).reshape(hyper.num_heads, 3, hyper.head_dim)
     parallel = config.flag(_PARALLEL, True)
     return replace(
@@ -248,6 +247,11 @@ def read_neox(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
         fields=(*hyper.fields, boolean("gptneox.use_parallel_residual", parallel)),
         unused=(*hyper.unused, "*.attention.bias", "*.attention.masked_bias"),
     )
+
+
+def _without_groups(config: Config) -> Config:
+    """Each query head has keys and values of its own, whatever a config says."""
+    return config.renamed({"num_key_value_heads": "num_attention_heads"})
 
 
 def read_starcoder2(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
@@ -290,6 +294,7 @@ def read_cohere2(config: Config, tensor_names: frozenset[str]) -> Hyperparameter
 
 GPT2 = Family(
     name="gpt2",
+    models="GPT-2, DistilGPT2",
     architectures=("GPT2LMHeadModel",),
     model_types=("gpt2",),
     rules=GPT2_RULES,
@@ -298,6 +303,7 @@ GPT2 = Family(
 )
 GPT_NEOX = Family(
     name="gptneox",
+    models="Pythia, GPT-NeoX",
     architectures=("GPTNeoXForCausalLM",),
     model_types=("gpt_neox",),
     rules=NEOX_RULES,
@@ -306,6 +312,7 @@ GPT_NEOX = Family(
 )
 STARCODER2 = Family(
     name="starcoder2",
+    models="StarCoder 2",
     architectures=("Starcoder2ForCausalLM",),
     model_types=("starcoder2",),
     rules=STARCODER2_RULES,
@@ -314,6 +321,7 @@ STARCODER2 = Family(
 )
 STABLELM = Family(
     name="stablelm",
+    models="StableLM 2, Zephyr 3B",
     architectures=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
     model_types=("stablelm",),
     rules=STABLELM_RULES,
@@ -322,6 +330,7 @@ STABLELM = Family(
 )
 COMMAND_R = Family(
     name="command-r",
+    models="Command R (v01), Aya 23",
     architectures=("CohereForCausalLM",),
     model_types=("cohere",),
     rules=COMMAND_R_RULES,
@@ -330,6 +339,7 @@ COMMAND_R = Family(
 )
 COHERE2 = Family(
     name="cohere2",
+    models="Command R7B and A",
     architectures=("Cohere2ForCausalLM",),
     model_types=("cohere2",),
     rules=COMMAND_R_RULES,

@@ -79,6 +79,7 @@ def read_hunyuan(config: Config, tensor_names: frozenset[str]) -> Hyperparameter
 
 SEED_OSS = Family(
     name="seed_oss",
+    models="Seed-OSS",
     architectures=("SeedOssForCausalLM",),
     model_types=("seed_oss",),
     rules=(
@@ -94,6 +95,7 @@ SEED_OSS = Family(
 )
 ERNIE4_5 = Family(
     name="ernie4_5",
+    models="ERNIE 4.5 without experts",
     architectures=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     model_types=("ernie4_5",),
     rules=(*outer_rules(), *norm_rules(), *attention_rules(), *feed_forward_rules()),
@@ -102,6 +104,7 @@ ERNIE4_5 = Family(
 )
 GLM4 = Family(
     name="glm4",
+    models="GLM-4-0414",
     architectures=("Glm4ForCausalLM",),
     model_types=("glm4",),
     rules=(
@@ -120,6 +123,7 @@ GLM4 = Family(
 )
 HUNYUAN = Family(
     name="hunyuan-dense",
+    models="Hunyuan dense",
     architectures=("HunYuanDenseV1ForCausalLM",),
     model_types=("hunyuan_v1_dense",),
     rules=(

@@ -113,6 +113,7 @@ def _with_a_number_as_pattern(config: Config) -> Config:
 
 OLMO2 = Family(
     name="olmo2",
+    models="OLMo 2",
     architectures=("Olmo2ForCausalLM",),
     model_types=("olmo2",),
     rules=OLMO2_RULES,
@@ -121,6 +122,7 @@ OLMO2 = Family(
 )
 OLMO3 = Family(
     name="olmo2",
+    models="OLMo 3",
     architectures=("Olmo3ForCausalLM",),
     model_types=("olmo3",),
     rules=OLMO2_RULES,
@@ -129,6 +131,7 @@ OLMO3 = Family(
 )
 EXAONE4 = Family(
     name="exaone4",
+    models="EXAONE 4.0",
     architectures=("Exaone4ForCausalLM",),
     model_types=("exaone4",),
     rules=(*_COMMON, *qk_norm_rules()),

@@ -132,6 +132,7 @@ def _check(config: Config) -> None:
 
 BERT = Family(
     name="bert",
+    models="BERT, MiniLM, BGE, E5 (English): embeddings",
     architectures=("BertModel", "BertForMaskedLM", "BertForPreTraining"),
     model_types=("bert",),
     rules=RULES,

@@ -31,6 +31,7 @@ RULES = (
 
 GEMMA = Family(
     name="gemma",
+    models="Gemma 1",
     architectures=("GemmaForCausalLM",),
     model_types=("gemma",),
     rules=RULES,

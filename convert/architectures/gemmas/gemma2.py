@@ -70,6 +70,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 GEMMA2 = Family(
     name="gemma2",
+    models="Gemma 2",
     architectures=("Gemma2ForCausalLM",),
     model_types=("gemma2",),
     rules=RULES,

@@ -97,6 +97,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 GEMMA3 = Family(
     name="gemma3",
+    models="Gemma 3",
     architectures=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
     headless=("Gemma3TextModel",),
     model_types=("gemma3_text", "gemma3"),

@@ -133,6 +133,7 @@ def _orders(state: StateSizes) -> dict[str, Order]:
 
 QWEN35 = Family(
     name="qwen35",
+    models="Qwen 3.5",
     architectures=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
     model_types=("qwen3_5", "qwen3_5_text"),
     rules=(*ATTENTION_RULES, *STATE_RULES, *feed_forward_rules()),
@@ -141,6 +142,7 @@ QWEN35 = Family(
 )
 QWEN35_MOE = Family(
     name="qwen35moe",
+    models="Qwen 3.5 with experts",
     architectures=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
     model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),

@@ -94,6 +94,7 @@ def _orders(state: StateSizes) -> dict[str, Order]:
 
 QWEN3_NEXT = Family(
     name="qwen3next",
+    models="Qwen3-Next",
     architectures=("Qwen3NextForCausalLM",),
     model_types=("qwen3_next",),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),

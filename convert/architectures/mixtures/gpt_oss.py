@@ -133,6 +133,7 @@ def _with_rounded_borders(config: Config) -> tuple[Config, tuple[str, ...]]:
 
 GPT_OSS = Family(
     name="gpt-oss",
+    models="gpt-oss",
     architectures=("GptOssForCausalLM",),
     model_types=("gpt_oss",),
     rules=RULES,

@@ -33,6 +33,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 MIXTRAL = Family(
     name="llama",
+    models="Mixtral",
     architectures=("MixtralForCausalLM",),
     model_types=("mixtral",),
     rules=RULES,

@@ -75,6 +75,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 QWEN2_MOE = Family(
     name="qwen2moe",
+    models="Qwen 1.5 and 2 with experts",
     architectures=("Qwen2MoeForCausalLM",),
     model_types=("qwen2_moe",),
     rules=RULES,

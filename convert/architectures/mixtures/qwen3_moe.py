@@ -48,6 +48,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 QWEN3_MOE = Family(
     name="qwen3moe",
+    models="Qwen 3 with experts",
     architectures=("Qwen3MoeForCausalLM",),
     model_types=("qwen3_moe",),
     rules=RULES,
