@@ -24,10 +24,14 @@ from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
 from convert.architectures.gemmas.gemma3 import GEMMA3
+from convert.architectures.hybrid.granite_hybrid import GRANITE_HYBRID
+from convert.architectures.hybrid.lfm2 import LFM2, LFM2_MOE
 from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
 from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
+from convert.architectures.mixtures.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from convert.architectures.mixtures.glm4_moe import GLM4_MOE
 from convert.architectures.mixtures.gpt_oss import GPT_OSS
 from convert.architectures.mixtures.mixtral import MIXTRAL
 from convert.architectures.mixtures.qwen2_moe import QWEN2_MOE
@@ -59,11 +63,17 @@ FAMILIES: tuple[Family, ...] = (
     GPT_OSS,
     GRANITE,
     GRANITE_MOE,
+    GRANITE_HYBRID,
     MINICPM,
+    LFM2,
+    LFM2_MOE,
     OLMO2,
     OLMO3,
     EXAONE4,
     GLM4,
+    GLM4_MOE,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
     SEED_OSS,
     ERNIE4_5,
     HUNYUAN,

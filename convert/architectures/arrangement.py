@@ -58,37 +58,13 @@ def _runs(order: Order) -> Iterator[Order]:
     yield from (run for run in np.split(order, breaks) if len(run))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Transposed:
-    """Each matrix of a tensor turned on its side: (..., in, out) read as (..., out, in).
-
-    A read takes whole matrices.
-    """
-
-    tensor: StoredTensor
-
-    @property
-    def stored_type(self) -> StoredType:
-        return self.tensor.stored_type
-
-    @property
-    def row_group(self) -> int:
-        return self.tensor.shape[-1]
-
-    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        rows, columns = self.tensor.shape[-2:]
-        first, end = start // columns, stop // columns
-        matrices = self.tensor.read_rows(first * rows, end * rows).reshape(-1, rows, columns)
-        return np.ascontiguousarray(matrices.transpose(0, 2, 1)).reshape(-1, rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """Some rows of another source that is read in whole groups."""
+    """Each matrix of `rows` rows turned on its side; a read takes whole matrices."""
 
     source: RowSource
-    rows: Order  # ascending
-    group: int  # how many of them each of the source's groups holds
+    rows: int
+    columns: int
 
     @property
     def stored_type(self) -> StoredType:
@@ -96,13 +72,13 @@ class Chosen:
 
     @property
     def row_group(self) -> int:
-        return self.group
+        return self.columns
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        size = self.source.row_group
-        first = start // self.group * size
-        whole = self.source.read_rows(first, stop // self.group * size)
-        return whole[self.rows[start:stop] - first]
+        first, end = start // self.columns, stop // self.columns
+        found = self.source.read_rows(first * self.rows, end * self.rows)
+        matrices = found.reshape(-1, self.rows, self.columns)
+        return np.ascontiguousarray(matrices.transpose(0, 2, 1)).reshape(-1, self.rows)
 
 
 @dataclass(frozen=True)
@@ -121,18 +97,3 @@ class NegatedExp:
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         logarithms = to_float32(self.source.read_rows(start, stop), self.source.stored_type)
         return -np.exp(logarithms)
-
-
-@dataclass(frozen=True)
-class Widened:
-    """Numbers as float32, for tensors that llama.cpp computes with in that type only."""
-
-    source: RowSource
-    stored_type: StoredType = StoredType.F32
-
-    @property
-    def row_group(self) -> int:
-        return self.source.row_group
-
-    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        return to_float32(self.source.read_rows(start, stop), self.source.stored_type)

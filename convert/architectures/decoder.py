@@ -202,6 +202,13 @@ def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
     return config.flag("tie_word_embeddings", not {HEAD, EMBEDDING} <= tensor_names)
 
 
+def with_fields(hyper: Hyperparameters, *fields: Field) -> Hyperparameters:
+    """`hyper` with these fields, each in the place of one with its key."""
+    keys = {field.key for field in fields}
+    kept = (field for field in hyper.fields if field.key not in keys)
+    return replace(hyper, fields=(*kept, *fields))
+
+
 def with_switches(
     hyper: Hyperparameters, config: Config, switches: Mapping[str, bool]
 ) -> Hyperparameters:

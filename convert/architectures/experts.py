@@ -62,6 +62,20 @@ def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
     )
 
 
+def routed_expert_rules(moe: str) -> tuple[TensorRule, ...]:
+    """Of layers of the kind `moe`: a router whose choice is corrected by a bias, experts,
+    and one for all tokens (DeepSeek V3, GLM 4.5).
+    """
+    wide, back = ("shared_expert", "hidden"), ("hidden", "shared_expert")
+    rules = (
+        *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
+        layer("ffn_gate_shexp.weight", "mlp.shared_experts.gate_proj.weight", wide),
+        layer("ffn_up_shexp.weight", "mlp.shared_experts.up_proj.weight", wide),
+        layer("ffn_down_shexp.weight", "mlp.shared_experts.down_proj.weight", back),
+    )
+    return tuple(replace(rule, needs=moe) for rule in rules)
+
+
 def shared_expert_rules() -> tuple[TensorRule, ...]:
     """Qwen's expert that works on every token, and its gate."""
     wide, back = ("shared_expert", "hidden"), ("hidden", "shared_expert")
@@ -114,9 +128,8 @@ def with_experts(
     """`hyper` with its experts; `size_key` names an expert's inner size in the config,
     `name` is llama.cpp's.
     """
-    num_experts = config.integer(
-        "num_local_experts" if "num_local_experts" in config else "num_experts"
-    )
+    names = ("num_local_experts", "n_routed_experts", "num_experts")
+    num_experts = config.integer(next((name for name in names if name in config), names[-1]))
     num_used = config.integer("num_experts_per_tok")
     if num_used > num_experts:
         raise DamagedCheckpoint(

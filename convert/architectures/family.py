@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol
 
-from convert.architectures.arrangement import Arranged, Chosen, NegatedExp, Order, Transposed
+from convert.architectures.arrangement import Arranged, NegatedExp, Order, Transposed
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -31,7 +31,7 @@ class Rows(enum.Enum):
     ONE_PLUS = "one plus"  # see `OnePlus`
     VECTOR = "vector"  # the checkpoint's matrix of a single row is a vector in the GGUF
     NEGATED_EXP = "minus the exponential"  # see `NegatedExp`
-    TRANSPOSE = "transpose"  # see `Transposed`
+    TRANSPOSE = "transpose"  # see `Transposed`; after rows and columns were chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,13 +286,16 @@ def _row_source(
         tensor = replace(tensor, shape=shape)  # the same numbers
     order = None if rule.order is None else hyper.orders[rule.order]
     columns = None if rule.columns is None else hyper.orders[rule.columns]
-    if order is None and columns is None:
+    if order is None and columns is None and rule.rows is not Rows.TRANSPOSE:
         return row_source(rule, tensor, hyper.head_dim)
-    if rule.rows is Rows.TRANSPOSE:
-        assert order is not None
-        return Chosen(Transposed(tensor), order, shape[-2])
     arranged = Arranged(tensor, order, columns)
-    return NegatedExp(arranged) if rule.rows is Rows.NEGATED_EXP else arranged
+    match rule.rows:
+        case Rows.TRANSPOSE:
+            return Transposed(arranged, rows=shape[-1], columns=shape[-2])
+        case Rows.NEGATED_EXP:
+            return NegatedExp(arranged)
+        case _:
+            return arranged
 
 
 def row_source(rule: TensorRule, tensor: StoredTensor, head_dim: int) -> RowSource:
@@ -304,8 +307,6 @@ def row_source(rule: TensorRule, tensor: StoredTensor, head_dim: int) -> RowSour
             return OnePlus(tensor)
         case Rows.NEGATED_EXP:
             return NegatedExp(Plain(tensor))
-        case Rows.TRANSPOSE:
-            return Transposed(tensor)
         case _:
             return Plain(tensor)
 

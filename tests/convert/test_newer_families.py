@@ -24,9 +24,17 @@ QUANTIZED = ("F16", "Q8_0", "Q4_K_M", "Q2_K")
 
 def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return {
-        tensor.name: (tensor.tensor_type.name, tuple(map(int, tensor.shape)), tensor.data.tobytes())
+        tensor.name: (tensor.tensor_type.name, shape_of(tensor), tensor.data.tobytes())
         for tensor in GGUFReader(path).tensors
     }
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Without outer axes of 1, which llama.cpp does not write again."""
+    shape = [int(size) for size in tensor.shape]
+    while len(shape) > 1 and shape[-1] == 1:
+        shape.pop()
+    return tuple(shape)
 
 
 def reference(name: str) -> dict[str, NDArray[Any]]:

@@ -38,7 +38,7 @@ MINICPM_DECODER = Decoder(name="minicpm", rope_types=("default",), defaults={"rm
 SHARED = "shared expert"
 
 
-def _halves(
+def halves(
     gate: str, up: str, source: str, shape: tuple[str, ...], part: str, needs: str | None = None
 ) -> tuple[TensorRule, TensorRule]:
     """Gate and up of one fused tensor; `part` is the word for the rows of either."""
@@ -55,7 +55,7 @@ MOE_RULES = (
     *norm_rules(),
     *attention_rules(rotated=Rows.INTERLEAVE_HEADS),
     layer("ffn_gate_inp.weight", f"{_MOE}.router.layer.weight", ("experts", "hidden")),
-    *_halves(
+    *halves(
         "ffn_gate_exps.weight",
         "ffn_up_exps.weight",
         f"{_MOE}.input_linear.weight",
@@ -63,7 +63,7 @@ MOE_RULES = (
         "expert",
     ),
     layer("ffn_down_exps.weight", f"{_MOE}.output_linear.weight", ("experts", "hidden", "expert")),
-    *_halves(
+    *halves(
         "ffn_gate_shexp.weight",
         "ffn_up_shexp.weight",
         f"{_SHARED_MLP}.input_linear.weight",

@@ -63,7 +63,7 @@ RULES = (
     *(
         replace(
             layer(f"ffn_{part}_exps.weight", f"{_EXPERTS}.gate_up_proj", _FUSED, Rows.TRANSPOSE),
-            order=f"{part} rows",
+            columns=f"{part} columns",
             becomes=_WIDE,
         )
         for part in ("gate", "up")
@@ -98,16 +98,13 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     config, notes = _with_rounded_borders(config)
     hyper = DECODER.read(config, tensor_names)
     hyper = with_experts(DECODER.name, hyper, config, "intermediate_size")
-    experts, size = hyper.sizes["experts"], hyper.sizes["expert"]
-    rows = np.arange(experts * 2 * size).reshape(-1, 2)
+    size = hyper.sizes["expert"]
     columns = np.arange(2 * size).reshape(-1, 2)
     window = config.with_defaults({"sliding_window": DECODER.default_window})
     return replace(
         hyper,
         sizes={**hyper.sizes, "heads": hyper.num_heads, "gate_and_up": 2 * size},
         orders={
-            "gate rows": rows[:, 0],
-            "up rows": rows[:, 1],
             "gate columns": columns[:, 0],
             "up columns": columns[:, 1],
         },

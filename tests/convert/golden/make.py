@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 from case import Case, yarn
+from mixture_cases import MIXTURES
 from newer_cases import NEWER
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
@@ -219,11 +220,12 @@ CASES = {
     ),
     "bert": Case("BertModel", {"max_position_embeddings": 64, "eos_token_id": None}),
     **NEWER,
+    **MIXTURES,
 }
 
 
 def make(name: str, case: Case) -> None:
-    directory = GOLDEN / ("newer" if name in NEWER else "") / name
+    directory = GOLDEN / ("newer" if name in {**NEWER, **MIXTURES} else "") / name
     model_class = getattr(transformers, case.model)
     seed = zlib.crc32(name.encode())
     model = model_class(model_class.config_class(**{**SMALL, **case.config}))
