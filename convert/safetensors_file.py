@@ -103,6 +103,16 @@ def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32
     return np.ascontiguousarray(raw, dtype=np.float32)
 
 
+def as_stored(values: NDArray[np.float32], stored_type: StoredType) -> NDArray[Any]:
+    """Rounded to the nearest number of a type that holds weights, half to even."""
+    if stored_type is StoredType.BF16:
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2")
+    with np.errstate(over="ignore"):  # what is then infinite is refused
+        return values.astype(stored_type.dtype)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
     """A tensor in a file.

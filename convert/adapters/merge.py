@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convert.adapters.peft import LoraPair, PeftAdapter
 from convert.errors import BadInput, DamagedCheckpoint, UnsupportedModel
-from convert.safetensors_file import StoredTensor, StoredType, to_float32
+from convert.safetensors_file import StoredTensor, as_stored, to_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,16 +102,6 @@ def check_shape(adapter: PeftAdapter, pair: LoraPair, shape: tuple[int, ...]) ->
             f"{adapter.directory} adapts {pair.weight} as {list(pair.weight_shape)}, but the "
             f"model's is {list(shape)}: it is an adapter for another model."
         )
-
-
-def as_stored(values: NDArray[np.float32], stored_type: StoredType) -> NDArray[Any]:
-    """Rounded to the nearest number of a type that holds weights, half to even."""
-    if stored_type is StoredType.BF16:
-        bits = np.ascontiguousarray(values).view(np.uint32)
-        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-        return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2")
-    with np.errstate(over="ignore"):  # what is then infinite is refused
-        return values.astype(stored_type.dtype)
 
 
 def _values(tensor: StoredTensor, start: int, stop: int) -> NDArray[np.float32]:

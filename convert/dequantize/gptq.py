@@ -63,7 +63,6 @@ class CrosswiseWeight(IntegerWeight, abc.ABC):
             by_group -= zeros[:, None, :]
         else:
             numbers -= zeros[groups]
-        self._check(numbers)
         scales = self.whole("scales")[:, start:stop]
         floats = decoded(scales, self.parts["scales"].stored_type)
         return Integers(np.ascontiguousarray(numbers.T), np.ascontiguousarray(floats.T), groups)
@@ -99,14 +98,6 @@ class CrosswiseWeight(IntegerWeight, abc.ABC):
                 f"but there are {num_groups}."
             )
         return groups
-
-    def _check(self, numbers: NDArray[np.int16]) -> None:
-        if numbers.min() < self.low or numbers.max() > self.high:
-            tensor = self.parts["qzeros"]
-            raise DamagedCheckpoint(
-                f"{tensor.file.path}: {tensor.name} has zero points that are not in the middle, "
-                "but the quantization_config says that the weights are symmetric. Set sym to false."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

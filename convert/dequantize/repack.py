@@ -17,6 +17,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from convert.errors import DamagedCheckpoint
 from convert.quantize import Unrepresentable
 
 BLOCK_ITEMS = 32
@@ -72,7 +73,8 @@ def pack_integers(
     """The rows as blocks, shape (rows, bytes of a row); `name` is for messages.
 
     Scales are rounded to F16, and `rounding` counts those that this changed. Raises
-    `Unrepresentable` where one becomes infinite.
+    `Unrepresentable` where one becomes infinite, `DamagedCheckpoint` for numbers that the type
+    does not hold.
     """
     assert isinstance(rows.groups, int)
     with np.errstate(over="ignore"):
@@ -86,8 +88,12 @@ def pack_integers(
     scales = np.repeat(scales, rows.groups // BLOCK_ITEMS, axis=1)
     blocks = rows.numbers.reshape(len(rows.numbers), -1, BLOCK_ITEMS)
     least, most = _RANGES[ggml_type]
-    assert blocks.min() >= least, f"{name} holds {blocks.min()}, which {ggml_type.name} does not"
-    assert blocks.max() <= most, f"{name} holds {blocks.max()}, which {ggml_type.name} does not"
+    if blocks.min() < least or blocks.max() > most:
+        raise DamagedCheckpoint(
+            f"{name} holds numbers from {blocks.min()} to {blocks.max()}, but what the checkpoint "
+            f"says of its quantization allows only {least} to {most}. If it says that it is "
+            "symmetric (sym, symmetric), try false."
+        )
     parts = [scales[:, :, None].view(np.uint8), *_PACKERS[ggml_type](blocks)]
     return np.concatenate(parts, axis=2).reshape(len(blocks), -1)
 

@@ -71,13 +71,15 @@ class ScaledWeight(QuantizedWeight):
     """
 
     grid: Grid
+    bits: int  # of each whole number that are used
 
     @property
     def packs(self) -> Sequence[GGMLQuantizationType]:
         codes, grid = self.parts["codes"].stored_type, self.grid
         if codes is not StoredType.I8 or "zero" in self.parts:
             return ()
-        return integer_types(-128, 127, self.shape[-1], grid.block_columns)
+        half = 1 << (self.bits - 1)
+        return integer_types(-half, half - 1, self.shape[-1], grid.block_columns)
 
     def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
         codes = self.parts["codes"]
@@ -133,11 +135,16 @@ def scaled_weight(
     scale: StoredTensor,
     shared: Shared,
     *,
+    name: str | None = None,
     zero: StoredTensor | None = None,
     block: Sequence[int] | None = None,
+    bits: int = 8,
 ) -> StoredTensor:
-    """The weight of `codes`, under their name. Raises `DamagedCheckpoint` where the shapes do
-    not fit, `UnsupportedModel` for a type that is not known here.
+    """The weight of `codes`, under their name if there is no other; `bits` is how many of
+    each whole number are used.
+
+    Raises `DamagedCheckpoint` where the shapes do not fit, `UnsupportedModel` for a type that
+    is not known here.
     """
     demand(codes, None)
     demand(scale, None)
@@ -150,7 +157,7 @@ def scaled_weight(
     if zero is not None:
         parts["zero"] = demand(zero, scale.shape)
     return ScaledWeight(
-        name=codes.name,
+        name=name or codes.name,
         stored_type=StoredType.F32,
         shape=codes.shape,
         offset=codes.offset,
@@ -158,4 +165,5 @@ def scaled_weight(
         parts=parts,
         shared=shared,
         grid=find_grid(codes.shape, scale, block),
+        bits=bits,
     )

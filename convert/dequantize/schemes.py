@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from convert.config import Config
+from convert.dequantize.bitsandbytes import bitsandbytes_parts
 from convert.dequantize.compressed_tensors import compressed_weight
 from convert.dequantize.fp4 import mx4_weight
 from convert.dequantize.fp8 import fp8_parts, modelopt_parts
 from convert.dequantize.gptq import awq_weight, gptq_weight
+from convert.dequantize.hqq import hqq_parts
+from convert.dequantize.torchao import torchao_parts
 from convert.dequantize.weight import Shared
 from convert.errors import MissingFile
 from convert.safetensors_file import StoredTensor
@@ -146,6 +149,28 @@ SCHEMES: tuple[Scheme, ...] = (
         reads="blocks of 32 with E8M0 scales",
         kept_as="`MXFP4`",
         read_module=_mxfp4,
+    ),
+    Scheme(
+        method="bitsandbytes",
+        title="bitsandbytes",
+        reads="NF4, FP4, with double quantization too; LLM.int8",
+        kept_as="-",
+        read_module=bitsandbytes_parts,
+    ),
+    Scheme(
+        method="hqq",
+        title="HQQ",
+        reads="1, 2, 3, 4 and 8 bits, either axis",
+        kept_as="-",
+        read_module=hqq_parts,
+    ),
+    Scheme(
+        method="torchao",
+        title="torchao",
+        reads="`Int8Tensor`, `IntxUnpackedToInt8Tensor` (1 to 8 bits), `Float8Tensor`; not those "
+        "in a GPU's layout",
+        kept_as="whole numbers around zero: up to 4 bits `Q4_0`, else `Q8_0`",
+        read_module=torchao_parts,
     ),
 )
 BY_METHOD: Mapping[str, Scheme] = {scheme.method: scheme for scheme in SCHEMES}
