@@ -76,7 +76,8 @@ def gptq(bits: int, *, symmetric: bool = True, mixed: bool = False, version: int
     if mixed:
         groups = groups[torch.randperm(len(groups), generator=torch.Generator().manual_seed(5))]
     scales, zeros = affine(values.float(), groups, bits, symmetric)
-    layer = QuantLinear(bits, 32, values.shape[1], values.shape[0], False)
+    rows, columns = values.shape
+    layer = QuantLinear(bits, 32, infeatures=columns, outfeatures=rows, bias=False)
     layer.pack(linear(values), scales.clone(), zeros.clone(), groups.int())
     tensors = {name: getattr(layer, name) for name in ("qweight", "qzeros", "scales", "g_idx")}
     # what the layer multiplies by: its output for each unit vector
