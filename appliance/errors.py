@@ -385,6 +385,10 @@ class LoadFailed(SetupError):
     exit_code = 1
 
 
+class AdapterFailed(LoadFailed):  # which its model is not to blame for
+    code = "adapter_failed"
+
+
 class NoUsableCpuPath(SetupError):
     code = "no_usable_cpu_path"
     exit_code = 1

@@ -20,8 +20,9 @@ def write_lora(
     rng = np.random.default_rng(seed)
     pairs: dict[str, npt.NDArray[np.float32]] = {}
     reader = GGUFReader(model)
+    drafting = tuple(f"blk.{layer}." for layer in range(num_layers(reader), 99))
     for tensor in reader.tensors:
-        if re.search(targets, tensor.name):
+        if re.search(targets, tensor.name) and not tensor.name.startswith(drafting):
             columns, rows = (int(size) for size in tensor.shape)
             a, b = rng.normal(size=(RANK, columns)), rng.normal(size=(rows, RANK))
             pairs[f"{tensor.name}.lora_a"] = (a * strength / columns**0.5).astype(np.float32)
@@ -49,7 +50,7 @@ def write_control_vector(path: Path, model: Path, seed: int, *, strength: float 
     width = number_of(reader, f"{architecture}.embedding_length")
     directions = {
         f"direction.{layer}": rng.normal(0, strength, width).astype(np.float32)
-        for layer in range(1, number_of(reader, f"{architecture}.block_count"))
+        for layer in range(1, num_layers(reader))
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(path, "controlvector")
@@ -59,6 +60,14 @@ def write_control_vector(path: Path, model: Path, seed: int, *, strength: float 
 
 def architecture_of(reader: GGUFReader) -> str:
     return str(reader.fields["general.architecture"].contents())
+
+
+def num_layers(reader: GGUFReader) -> int:
+    """Without those that only draft."""
+    architecture = architecture_of(reader)
+    key = f"{architecture}.nextn_predict_layers"
+    num_drafting = number_of(reader, key) if key in reader.fields else 0
+    return number_of(reader, f"{architecture}.block_count") - num_drafting
 
 
 def number_of(reader: GGUFReader, key: str) -> int:

@@ -6,7 +6,7 @@ Knows no file and no scheduling.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -46,12 +46,12 @@ class ModelAdapters:
         """That of requests which name no adapter; 0 until it is set."""
         return self._usual.get(name, 0.0)
 
-    def set_usual(self, kind: AdapterKind, scales: Mapping[int, float]) -> None:
-        """From now on; those of this kind that are not among them count as 0.
+    def set_usual(self, kind: AdapterKind, scales: Sequence[tuple[int, float]]) -> None:
+        """From now on, by number; those of this kind that are not among them count as 0.
 
         Raises `BadRequest`, and then nothing has changed.
         """
-        uses = [AdapterUse(number=number, scale=scale) for number, scale in scales.items()]
+        uses = [AdapterUse(number=number, scale=scale) for number, scale in scales]
         chosen = {use.name: use.scale or 0.0 for use in self._named(kind, uses)}
         for adapter in self.of_kind(kind):
             self._usual.pop(adapter.name, None)

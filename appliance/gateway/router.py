@@ -127,6 +127,16 @@ class Models:
                 "them, or change the --alias."
             )
 
+    def _check_adapters(self, model: ServedModel) -> None:
+        """Raises `BadSettings` where a model has the name of this one with an adapter."""
+        for adapter in model.adapters.all:
+            for name in (model.id, *model.aliases):
+                if (full := f"{name}{_ADAPTER}{adapter.name}") in self._by_name:
+                    raise BadSettings(
+                        f"'{full}' is both a served model's name and that of '{name}' with its "
+                        f"adapter {adapter.name}. Change the --alias, or the adapter's name."
+                    )
+
 
 class ModelsOfCaller(Models):
     """Those that one caller may use: the others are not there for it."""
@@ -143,6 +153,8 @@ class Router(Models):
         if not models:
             raise BadSettings("There is no model to serve.")
         super().__init__(models)
+        for model in models:
+            self._check_adapters(model)
 
     def models_of(self, caller: Caller) -> Models:
         """What this caller may use, by the names that its limits allow."""
@@ -157,8 +169,9 @@ class Router(Models):
         """
         names = dict.fromkeys((model.id, *model.aliases))
         for name in names:
-            if name in self._by_name:
+            if self.find(name) is not None:
                 raise BadSettings(f"Another model is called '{name}' already.")
+        self._check_adapters(model)
         for name in names:
             self._add(name, model)
         self._models = (*self._models, model)

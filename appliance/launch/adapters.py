@@ -14,6 +14,7 @@ from appliance.fit.plan.embedding import embeds
 from appliance.gateway.adapters import ModelAdapters, ServedAdapter
 from appliance.protocol.adapters import AdapterFile, AdapterKind
 from appliance.settings import ModelSettings
+from appliance.settings.adapter_values import ADAPTER_NAME
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.servable import gguf_files
 from appliance.store.tensors.adapter_files import CONTROL_VECTOR, kind_of, read_adapter
@@ -51,6 +52,12 @@ def find_adapters(
                 raise BadSettings(f"{path} is a {actual.words}, and no {kind.words}.")
             found[one.name] = NamedAdapterFile(name=one.name, kind=kind, path=path, scale=one.scale)
     for path in gguf_files(models_dir / ADAPTERS_FOLDER / model_id):
+        if ADAPTER_NAME.fullmatch(path.stem) is None:
+            raise BadSettings(
+                f"{path} names an adapter that no request could: rename the file (letters, digits, "
+                "'.', '_' and '-', at most 64), or give it a name with --lora or --control-vector "
+                "and move it."
+            )
         if path.stem not in found:
             found[path.stem] = NamedAdapterFile(name=path.stem, kind=_kind(path), path=path)
     if len(found) > MAX_ADAPTERS:

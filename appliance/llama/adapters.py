@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.adapters.sets import NO_ADAPTERS, AdapterSet
-from appliance.errors import DecodeFailed, LoadFailed
+from appliance.errors import AdapterFailed, DecodeFailed
 from appliance.llama import library
 from appliance.llama.model import Model
 from appliance.protocol.adapters import AdapterFile, AdapterKind
@@ -37,7 +37,7 @@ class _ControlVector:
 class Adapters:
     """Those of one model, by their number: their place in `files`.
 
-    Raises `LoadFailed` for a file that llama.cpp refuses, or that has changed.
+    Raises `AdapterFailed` for a file that llama.cpp refuses, or that has changed.
     """
 
     def __init__(self, model: Model, files: Sequence[AdapterFile]) -> None:
@@ -46,6 +46,7 @@ class Adapters:
         self._loras: dict[int, Any] = {}
         self._vectors: dict[int, _ControlVector] = {}
         self._current = NO_ADAPTERS
+        self.files = tuple(files)
         for number, file in enumerate(files):
             if file.kind is AdapterKind.LORA:
                 self._loras[number] = _load_lora(model, file)
@@ -101,7 +102,7 @@ class Adapters:
         for layer, offset in file.offsets.items():
             numbers = np.fromfile(file.path, "<f4", self._width, offset=offset)
             if numbers.size != self._width or not 0 < layer < self._num_layers:
-                raise LoadFailed(f"{file.path} is no longer the file that was checked.")
+                raise AdapterFailed(f"{file.path} is no longer the file that was checked.")
             directions[layer] = numbers.astype(np.float32)
         return _ControlVector(directions)
 
@@ -111,7 +112,7 @@ def _load_lora(model: Model, file: AdapterFile) -> Any:
     library.take_errors()
     handle = llama_cpp.llama_adapter_lora_init(model.handle, file.path.encode())
     if not handle:
-        raise LoadFailed(
+        raise AdapterFailed(
             f"llama.cpp could not load the adapter {file.path}: "
             f"{library.take_errors() or 'no reason given'}"
         )

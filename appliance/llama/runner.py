@@ -18,7 +18,7 @@ from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import AttentionCost
 from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleRequest, ScoreRequest
-from appliance.errors import DecodeFailed
+from appliance.errors import AdapterFailed, DecodeFailed
 from appliance.llama.adapters import Adapters
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.exact_rows import why_not_exact
@@ -193,14 +193,25 @@ class LlamaRunner:
         """Computes some rows with each adapter, so that one that cannot be computed shows
         before the first request; returns those that change nothing.
 
-        Raises `DecodeFailed`.
+        Raises `AdapterFailed` for the first one that cannot be.
         """
         if not self._adapters.num:
             return []
         plain = self._trial(NO_ADAPTERS)
-        trials = [self._trial(AdapterSet(1, ((at, 1.0),))) for at in range(self._adapters.num)]
+        trials = [self._trial_of(at) for at in range(self._adapters.num)]
         self._adapters.use(self._context.handle, NO_ADAPTERS)
         return [at for at, row in enumerate(trials) if np.array_equal(row, plain)]
+
+    def _trial_of(self, number: int) -> npt.NDArray[np.float32]:
+        try:
+            return self._trial(AdapterSet(1, ((number, 1.0),)))
+        except DecodeFailed as error:
+            file = self._adapters.files[number]
+            raise AdapterFailed(
+                f"This model cannot compute with the {file.kind.words} {file.name} ({file.path}), "
+                "which may be damaged, or far too strong. Leave it out, or make it again. "
+                f"({error})"
+            ) from error
 
     def _trial(self, adapters: AdapterSet) -> npt.NDArray[np.float32]:
         self._adapters.use(self._context.handle, adapters)

@@ -10,7 +10,7 @@ from pathlib import Path
 from appliance.settings.options import Parser
 
 _MAX_SCALE = 1000.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def named_adapter() -> Parser:
 
     def read(text: str) -> NamedAdapter:
         name, equals, rest = text.partition("=")
-        if not equals or _NAME.fullmatch(name) is None or not rest or "\0" in rest:
+        if not equals or ADAPTER_NAME.fullmatch(name) is None or not rest or "\0" in rest:
             raise ValueError
         path, colon, scale = rest.rpartition(":")
         if colon and path and _is_scale(scale):

@@ -21,6 +21,7 @@ class Crash:
     # why it could not be, where the worker could still report it: before it exited, or
     # before llama.cpp ended it
     load_error: str | None = None
+    load_code: str = ""  # of that error, as in `appliance.errors`
 
     def __str__(self) -> str:
         if self.status < 0:

@@ -32,6 +32,7 @@ class WorkerProcess:
         self._process = process
         self._channel = channel
         self._load_error: str | None = None  # what it reported of why it cannot load
+        self._load_code = ""
         self._kill_reason: str | None = None
 
     @classmethod
@@ -94,7 +95,7 @@ class WorkerProcess:
             self.kill(f"the model did not load within {limit_s:.0f} s")
             return None
         if isinstance(answer, LoadError):
-            self._load_error = answer.error.message
+            self._load_error, self._load_code = answer.error.message, answer.error.code
             return None
         assert isinstance(answer, Ready), answer
         return answer
@@ -111,7 +112,7 @@ class WorkerProcess:
         except asyncio.TimeoutError:
             self._process.kill()
             status = await self._process.wait()
-        return Crash(status, was_ready, self._load_error)
+        return Crash(status, was_ready, self._load_error, self._load_code)
 
     async def close(self) -> None:
         """Closes the socket."""

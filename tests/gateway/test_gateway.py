@@ -5,14 +5,17 @@ what is counted, and what /health shows.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from appliance.errors import BadSettings, ModelNotFound, QueueFull, ShuttingDown
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import ANONYMOUS
+from appliance.gateway.adapters import ModelAdapters, ServedAdapter
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router
+from appliance.protocol.adapters import AdapterKind
 from appliance.protocol.health import WorkerState
 from tests.gateway.paced_client import ANSWER, REQUEST, PacedClient, gateway_of, served
 
@@ -53,6 +56,22 @@ def test_names_must_be_there_and_differ() -> None:
         Router([served("novels", PacedClient()), served("verse", PacedClient(), "novels")])
     with pytest.raises(BadSettings, match="needs a name"):
         Router([served("", PacedClient())])
+
+
+def test_no_model_has_the_name_of_another_with_an_adapter() -> None:
+    adapters = ModelAdapters([ServedAdapter(name="one", kind=AdapterKind.LORA, scale=1.0)])
+    base = replace(served("tale", PacedClient()), adapters=adapters)
+    other = served("verse", PacedClient(), "tale:one")
+    with pytest.raises(BadSettings, match="'tale:one' is both a served model's name and that of"):
+        Router([base, other])
+    router = Router([base])
+    with pytest.raises(BadSettings, match="Another model is called 'tale:one' already"):
+        router.add(other)
+    assert router.resolve("tale:one").adapter == "one"
+    router = Router([other])
+    with pytest.raises(BadSettings, match="Change the --alias, or the adapter's name"):
+        router.add(base)
+    assert router.models == (other,)
 
 
 # --- requests in flight ---------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from tests.adapter_files import write_control_vector, write_lora
 from tests.conftest import Embedded
-from tests.serve.server import Server, StartServer, environment
+from tests.serve.server import Server, StartServer, environment, free_port
 
 PROMPT = (
     "The old house by the sea had stood empty for many years, and nobody in the village would go "
@@ -132,15 +132,35 @@ def test_prefixes_outlive_a_restart_with_their_adapters(
     assert again.cached("tale:one", prompt) > 200
 
 
-def test_a_file_of_another_model_is_refused_before_anything_is_loaded(
+def serve(models: Path, home: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "appliance", "serve", "tale", "--no-tune"]
+    command += ["--port", str(free_port()), "--kernels", "off", "--models-dir", str(models), *flags]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(home), check=False
+    )
+
+
+def test_a_file_that_nobody_could_use_is_refused_before_anything_is_loaded(
     embedded: Embedded, tmp_path: Path
 ) -> None:
     models = make_models(tmp_path / "models", embedded.files["Q8_0"])
     (models / "one.gguf").write_bytes((models / "one.gguf").read_bytes()[:5000])
-    command = [sys.executable, "-m", "appliance", "serve", "tale", "--port", "1"]
-    command += ["--models-dir", str(models), "--lora", f"one={models / 'one.gguf'}"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment(tmp_path), check=False
-    )
+    ended = serve(models, tmp_path, "--lora", f"one={models / 'one.gguf'}")
     assert ended.returncode == 2, ended.stderr
     assert "one.gguf is not a usable GGUF file" in ended.stderr
+    folder = models / "adapters" / "tale"
+    (folder / "two.gguf").rename(folder / "two: of them.gguf")
+    ended = serve(models, tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert "two: of them.gguf names an adapter that no request could" in ended.stderr
+
+
+def test_one_that_computes_no_numbers_is_named_and_its_model_not_blamed(
+    home: Path, embedded: Embedded, tmp_path: Path
+) -> None:
+    models = make_models(tmp_path / "models", embedded.files["Q8_0"])
+    broken = write_lora(models / "broken.gguf", embedded.files["Q8_0"], 1, strength=float("nan"))
+    ended = serve(models, home, "--lora", f"broken={broken}")
+    assert ended.returncode == 1, ended.stderr
+    assert f"cannot compute with the LoRA adapter broken ({broken})" in ended.stderr
+    assert "is not served for" not in ended.stderr

@@ -15,6 +15,7 @@ from appliance.errors import BadModelFile
 from appliance.store.gguf_header import GgufHeader, read_header
 from appliance.store.gguf_values import MetadataArray, Scalar
 from appliance.store.tensors.adapter_files import read_adapter
+from bench.memory_kinds import TINY, write_delta_net, write_with_heads
 from tests.adapter_files import RANK, write_control_vector, write_lora, write_pairs
 from tests.conftest import Embedded
 
@@ -53,6 +54,24 @@ def test_what_fits_is_counted(model: Path, tmp_path: Path) -> None:
     assert sorted(vector.offsets) == [*range(1, num_layers)]
     for offset in vector.offsets.values():
         assert np.fromfile(tmp_path / "v.gguf", "<f4", columns, offset=offset).std() > 0.1
+
+
+def test_heads_that_draft_are_adapted_by_nothing(model: Path, tmp_path: Path) -> None:
+    plain = write_delta_net(model, tmp_path / "plain.gguf", TINY)
+    with_heads = read_header(write_with_heads(model, tmp_path / "heads.gguf", TINY))
+    num_layers = TINY.blocks
+    vector = write_control_vector(tmp_path / "v.gguf", plain, 1)
+    assert sorted(read_adapter(vector, [with_heads]).offsets) == [*range(1, num_layers)]
+    lora = write_lora(tmp_path / "a.gguf", plain, 1)
+    assert read_adapter(lora, [with_heads]).num_bytes > 0
+    name = f"blk.{num_layers}.ffn_up.weight"
+    own = write_pairs(tmp_path / "own.gguf", "qwen35", pair(name, TINY.width, TINY.ff))
+    with pytest.raises(BadModelFile, match=f"adapts {name}, a part of the heads that draft"):
+        read_adapter(own, [with_heads])
+    longer = replace(with_heads, metadata={**with_heads.metadata})
+    longer.metadata["qwen35.nextn_predict_layers"] = 2
+    with pytest.raises(BadModelFile, match=r"the model's are 1 to 2\."):
+        read_adapter(vector, [longer])
 
 
 def lora_of(tensors: Callable[[Path], Tensors]) -> Callable[[Path, Path], Path]:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from appliance.api.fields.request import MAX_INT32, RequestModel
 from appliance.protocol.adapters import AdapterUse
 
 _MAX_USES = 64
-_Number = Annotated[int, Field(ge=0, le=MAX_INT32)]
-_Name = Annotated[str, Field(min_length=1, max_length=64)]
+_Number = Annotated[int, Field(ge=0, le=MAX_INT32), Tag("<number>")]
+_Name = Annotated[str, Field(min_length=1, max_length=64), Tag("<name>")]
+
+
+def _tag(value: object) -> str:
+    return "<name>" if isinstance(value, str) else "<number>"
 
 
 class AdapterScale(RequestModel):
-    id: _Number | _Name
+    id: Annotated[_Number | _Name, Discriminator(_tag)]
     scale: Annotated[float, Field(ge=-1000, le=1000)] | None = None
 
     @property

@@ -87,7 +87,7 @@ def adapter_routes(gateway: Gateway) -> FormatRouter:
             raise BadRequest(
                 f"The body must be a list of objects with 'id' and 'scale': {error}."
             ) from error
-        adapters.set_usual(_LORA, {each.id: each.scale for each in scales})
+        adapters.set_usual(_LORA, [(each.id, each.scale) for each in scales])
         return RecordResponse(Succeeded(success=True))
 
     return router

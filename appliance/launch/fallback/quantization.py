@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import SetupError
+from appliance.errors import AdapterFailed, SetupError
 from appliance.launch.quarantine import Quarantine
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash, Remedy
@@ -60,6 +60,8 @@ class QuantizationFallback:
         return self._with_other(crash, remedy) if self._is_to_blame(crash) else remedy
 
     def _is_to_blame(self, crash: Crash) -> bool:
+        if crash.load_code == AdapterFailed.code:
+            return False
         if not may_be_a_requests_fault(crash) and crash.load_error is None:
             return False
         if not crash.was_ready:

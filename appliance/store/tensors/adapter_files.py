@@ -29,6 +29,7 @@ _NEVER_ADAPTED = re.compile(
     r"norm|token_types|position_embd|per_layer_token_embd|rope_freqs|conv1d|\.conv\.|\.ssm_[ad]\b|"
     r"attn_[kv]_b|sinks|^cls\b"
 )
+_LAYER = re.compile(r"blk\.([0-9]{1,4})\.")
 _DIRECTION = re.compile(r"direction\.([1-9][0-9]{0,3})")
 
 
@@ -93,8 +94,21 @@ def _check_lora(header: GgufHeader, model: GgufHeader) -> None:
     if not pairs:
         raise BadModelFile(f"{header.path} adapts nothing.")
     weights = {tensor.name: tensor for tensor in model.tensors}
+    num_layers = _num_layers(model)
     for name, pair in pairs.items():
+        if (layer := _LAYER.match(name)) and int(layer[1]) >= num_layers and name in weights:
+            raise BadModelFile(
+                f"{header.path} adapts {name}, a part of the heads that draft for this model: "
+                "adapters are not applied to these."
+            )
         _check_pair(header, name, pair, weights)
+
+
+def _num_layers(model: GgufHeader) -> int:
+    """Without those that only draft (src/llama-hparams.cpp, `n_layer`)."""
+    architecture = model.architecture
+    num_heads = model.integer(f"{architecture}.nextn_predict_layers", 0)
+    return model.integer(f"{architecture}.block_count") - num_heads
 
 
 def _check_pair(
@@ -147,7 +161,7 @@ def _padded(shape: tuple[int, ...], depth: int) -> tuple[int, ...]:
 def _vector(header: GgufHeader, model: GgufHeader) -> CheckedAdapter:
     architecture = model.architecture
     width = model.integer(f"{architecture}.embedding_length")
-    num_layers = model.integer(f"{architecture}.block_count")
+    num_layers = _num_layers(model)
     hint = header.text("controlvector.model_hint", architecture)
     if hint != architecture:
         raise BadModelFile(

@@ -65,6 +65,8 @@ async def test_a_request_names_its_adapters_by_number_or_name(path: str) -> None
     [
         ({"lora": [{"id": 2, "scale": 1}]}, "no LoRA adapter 2. It has: 0 (pirate), 1 (terse)"),
         ({"lora": [{"id": "calm"}]}, "no LoRA adapter 'calm'"),
+        ({"lora": [{"id": -1}]}, "Invalid 'lora[0].id': Input should be greater than"),
+        ({"lora": [{"id": ""}]}, "Invalid 'lora[0].id': String should have at least 1 char"),
         ({"control_vectors": [{"id": 1}]}, "no control vector 1. It has: 0 (calm)"),
         ({"lora": [{"id": 0}, {"id": "pirate"}]}, "'pirate' is named twice"),
         ({"lora": [{"id": 0, "scale": 1e6}]}, "1000"),
@@ -101,8 +103,10 @@ async def test_usual_scales_are_those_of_requests_that_name_none() -> None:
         assert asked(client) == {}
         await http.post("/v1/completions", json={"prompt": "Hello", "model": "base:pirate"})
         assert asked(client) == {"pirate": 1.0}
-        refused = await http.post("/lora-adapters", json=[{"id": 9, "scale": 1}])
-        assert refused.status_code == 400
+        twice = [{"id": 1, "scale": 1}, {"id": 1, "scale": 2}]
+        for wrong in ([{"id": 9, "scale": 1}], twice):
+            refused = await http.post("/lora-adapters", json=wrong)
+            assert refused.status_code == 400
         await http.post("/lora-adapters", json=[])
         await http.post("/v1/completions", json={"prompt": "Hello"})
         assert asked(client) == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.errors import NothingFits
+from appliance.errors import AdapterFailed, NothingFits
 from appliance.launch.fallback.quantization import QuantizationFallback, Way
 from appliance.launch.files import PreparedModel
 from appliance.launch.quarantine import QUARANTINED_FOR_S, Quarantine
@@ -34,6 +34,7 @@ WITHOUT = plain_config(
 )
 LOADING, AT_WORK = Crash(-signal.SIGSEGV, False), Crash(-signal.SIGSEGV, True)
 REPORTED = Crash(1, False, "unknown type")
+OF_AN_ADAPTER = Crash(1, False, "cannot compute with it", AdapterFailed.code)
 KILLED = Crash(-signal.SIGKILL, True)
 
 
@@ -83,6 +84,12 @@ def test_a_file_that_cannot_be_loaded_gives_way_at_once(crash: Crash) -> None:
     machine = Machine()
     assert machine.after(crash) == ["m-Q4_0.gguf"]
     assert machine.quarantine.has(Path("m-Q8_0.gguf"))
+
+
+def test_an_adapter_that_cannot_be_used_is_no_fault_of_its_models_file() -> None:
+    machine = Machine()
+    assert machine.after(OF_AN_ADAPTER) == [None]
+    assert not machine.quarantine.has(Path("m-Q8_0.gguf"))
 
 
 def test_one_that_kills_three_workers_within_ten_minutes_gives_way() -> None:
