@@ -157,6 +157,11 @@ class StoredTensor:
         return ()
 
     @property
+    def turned(self) -> StoredTensor | None:
+        """The same matrices on their side, where that is how a quantized weight lies."""
+        return None
+
+    @property
     def held_bytes(self) -> int:
         """What is kept in memory beside the rows that are asked for."""
         return 0

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -47,6 +47,15 @@ class Plain:
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         return self.tensor.read_rows(start, stop)
+
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        return self.tensor.packs
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        return self.tensor.read_packed(start, stop, ggml_type)
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,15 @@ class InterleavedHeads:
         heads = rows.reshape(-1, self.head_dim, rows.shape[-1])
         return heads[:, self._order].reshape(rows.shape)
 
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        return self.tensor.packs
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        return self.in_order(self.tensor.read_packed(start, stop, ggml_type))
+
 
 @dataclass(frozen=True)
 class OnePlus:
@@ -121,6 +139,20 @@ class Stacked:
         parts = [tensor.read_rows(first, last) for tensor, first, last in self.pieces(start, stop)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        first, *others = self.tensors
+        return [name for name in first.packs if all(name in other.packs for other in others)]
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        parts = [
+            tensor.read_packed(first, last, ggml_type)
+            for tensor, first, last in self.pieces(start, stop)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def pieces(self, start: int, stop: int) -> Iterator[tuple[StoredTensor, int, int]]:
         """The rows `start` to `stop` as rows of each matrix."""
         rows_each = self.tensors[0].num_rows
@@ -144,45 +176,39 @@ class Computed:
 
 
 def stored_tensors(source: RowSource) -> tuple[StoredTensor, ...]:
-    """The checkpoint's tensors that a source's rows are of; none where they are computed, or
-    are some rows only.
-    """
-    match source:
-        case Plain() | InterleavedHeads() | OnePlus():
-            return (source.tensor,)
-        case Stacked():
-            return source.tensors
-        case _:
-            return ()
+    """The checkpoint's tensors that a source's rows are of; none where they are computed."""
+    inner = getattr(source, "source", source)  # of one that turns or computes another's rows
+    if isinstance(inner, Stacked):
+        return inner.tensors
+    tensor = getattr(inner, "tensor", None)
+    return (tensor,) if isinstance(tensor, StoredTensor) else ()
+
+
+@runtime_checkable
+class PackedRows(Protocol):
+    """A source of rows that may have blocks of them."""
+
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]: ...
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]: ...
 
 
 def packs(source: RowSource) -> Sequence[GGMLQuantizationType]:
     """The types whose blocks hold the same numbers as the quantized rows of `source`, the
     smallest first.
     """
-    if not isinstance(source, Plain | InterleavedHeads | Stacked):
-        return ()
-    first, *others = stored_tensors(source)
-    return [name for name in first.packs if all(name in other.packs for other in others)]
+    return source.packs if isinstance(source, PackedRows) else ()
 
 
 def read_packed(
     source: RowSource, start: int, stop: int, ggml_type: GGMLQuantizationType
 ) -> NDArray[np.uint8]:
     """The rows of `source` as blocks of one of its `packs`, shape (rows, bytes of a row)."""
-    match source:
-        case Plain():
-            return source.tensor.read_packed(start, stop, ggml_type)
-        case InterleavedHeads():
-            return source.in_order(source.tensor.read_packed(start, stop, ggml_type))
-        case Stacked():
-            parts = [
-                tensor.read_packed(first, last, ggml_type)
-                for tensor, first, last in source.pieces(start, stop)
-            ]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
-        case _:
-            raise AssertionError(f"{type(source).__name__} has no blocks of {ggml_type.name}")
+    assert isinstance(source, PackedRows), f"{type(source).__name__} has no blocks"
+    return source.read_packed(start, stop, ggml_type)
 
 
 @dataclass(frozen=True)

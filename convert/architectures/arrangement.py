@@ -6,11 +6,14 @@ Knows no family.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.safetensors_file import StoredTensor, StoredType, to_float32
@@ -46,6 +49,32 @@ class Arranged:
             )
         return found if self.columns is None else np.ascontiguousarray(found[:, self.columns])
 
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        return () if self.columns is not None else self.tensor.packs
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        if self.rows is None:
+            return self.tensor.read_packed(start, stop, ggml_type)
+        runs = [
+            self.tensor.read_packed(int(run[0]), int(run[-1]) + 1, ggml_type)[run - int(run[0])]
+            for run in _runs(self.rows[start:stop])
+        ]
+        return np.concatenate(runs)
+
+    @property
+    def turned(self) -> Arranged | None:
+        """The same matrices on their side, where that is how the tensor lies."""
+        upright = self.tensor.turned
+        if upright is None or self.rows is not None:
+            return None
+        if self.columns is None:
+            return Arranged(upright)
+        first_rows = np.arange(math.prod(upright.shape[:-2])) * upright.shape[-2]
+        return Arranged(upright, rows=(first_rows[:, None] + self.columns).reshape(-1))
+
     def _read(self, run: Order) -> NDArray[Any]:
         first = int(run[0])
         return self.tensor.read_rows(first, int(run[-1]) + 1)[run - first]
@@ -60,9 +89,11 @@ def _runs(order: Order) -> Iterator[Order]:
 
 @dataclass(frozen=True)
 class Transposed:
-    """Each matrix of `rows` rows turned on its side; a read takes whole matrices."""
+    """Each matrix of `rows` rows turned on its side; a read takes whole matrices, unless they
+    lie so already.
+    """
 
-    source: RowSource
+    source: Arranged
     rows: int
     columns: int
 
@@ -72,9 +103,25 @@ class Transposed:
 
     @property
     def row_group(self) -> int:
-        return self.columns
+        return self.columns if self._upright is None else 1
+
+    @cached_property
+    def _upright(self) -> Arranged | None:
+        return self.source.turned
+
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        return () if self._upright is None else self._upright.packs
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        assert self._upright is not None
+        return self._upright.read_packed(start, stop, ggml_type)
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        if self._upright is not None:
+            return self._upright.read_rows(start, stop)
         first, end = start // self.columns, stop // self.columns
         found = self.source.read_rows(first * self.rows, end * self.rows)
         matrices = found.reshape(-1, self.rows, self.columns)

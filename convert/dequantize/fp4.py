@@ -60,6 +60,26 @@ class Mx4Weight(QuantizedWeight):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TurnedMx4Weight(QuantizedWeight):
+    """The same weight with each matrix on its side, (..., items, rows), as transformers holds
+    gpt-oss's experts. What reads it should ask for `turned`.
+    """
+
+    upright: StoredTensor
+
+    @property
+    def turned(self) -> StoredTensor:
+        return self.upright
+
+    def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
+        rows, items = self.upright.shape[-2:]
+        first, last = start // items, (stop - 1) // items + 1
+        matrices = self.upright.read_rows(first * rows, last * rows).reshape(-1, rows, items)
+        turned = matrices.transpose(0, 2, 1).reshape(-1, rows)
+        return np.ascontiguousarray(turned[start - first * items : stop - first * items])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Nv4Weight(QuantizedWeight):
     """`parts`: `codes`, two in a byte, `scales`, FP8, and `global`, one number, by which scales
     are multiplied, or divided where it is the inverse.
@@ -95,6 +115,21 @@ def mx4_weight(
         file=codes.file,
         parts={"codes": codes, "scales": scales},
         shared=shared,
+    )
+
+
+def turned_mx4_weight(weight: StoredTensor, shared: Shared) -> StoredTensor:
+    """A stack of matrices, such as `mx4_weight` makes, on their sides."""
+    *stack, rows, items = weight.shape
+    return TurnedMx4Weight(
+        name=weight.name,
+        stored_type=StoredType.F32,
+        shape=(*stack, items, rows),
+        offset=weight.offset,
+        file=weight.file,
+        parts={},
+        shared=shared,
+        upright=weight,
     )
 
 

@@ -110,7 +110,7 @@ def _find_scheme(
 def _note(scheme: Scheme, weights: list[QuantizedWeight]) -> str:
     kept: dict[GGMLQuantizationType, int] = {}
     for weight in weights:
-        for ggml_type in weight.packs:
+        for ggml_type in (weight.turned or weight).packs:
             kept[ggml_type] = kept.get(ggml_type, 0) + 1
     text = (
         f"{len(weights)} weights of the checkpoint are already quantized ({scheme.method}); what "

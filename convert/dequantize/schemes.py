@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from convert.config import Config
 from convert.dequantize.bitsandbytes import bitsandbytes_parts
 from convert.dequantize.compressed_tensors import compressed_weight
-from convert.dequantize.fp4 import mx4_weight
+from convert.dequantize.fp4 import mx4_weight, turned_mx4_weight
 from convert.dequantize.fp8 import fp8_parts, modelopt_parts
 from convert.dequantize.gptq import awq_weight, gptq_weight
 from convert.dequantize.hqq import hqq_parts
@@ -91,7 +91,8 @@ def _mxfp4(module: str, parts: Parts, _config: Config, shared: Shared) -> Parts:
         if f"{stem}_scales" not in parts:
             raise MissingFile(f"The checkpoint does not contain {module}.{stem}_scales.")
         codes, scales = made.pop(name), made.pop(f"{stem}_scales")
-        made[stem] = mx4_weight(f"{module}.{stem}", codes, scales, shared)
+        upright = mx4_weight(f"{module}.{stem}", codes, scales, shared)
+        made[stem] = turned_mx4_weight(upright, shared)
     return made
 
 

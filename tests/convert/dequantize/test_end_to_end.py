@@ -16,7 +16,10 @@ from convert.errors import BadInput
 from convert.pipeline import Job, convert
 from tests.convert.checkpoints import (
     Shape,
+    change_config,
+    golden_checkpoint,
     random_tensors,
+    read_safetensors,
     write_checkpoint,
     write_safetensors,
 )
@@ -126,3 +129,47 @@ def test_a_note_says_what_becomes_of_the_weights(
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert note.startswith("7 weights of the checkpoint are already quantized (gptq)")
     assert "Q4_0, Q5_0, Q8_0 hold the same numbers" in note
+
+
+# --- gpt-oss --------------------------------------------------------------------------
+
+
+def write_gpt_oss(directory: Path, *, as_floats: bool) -> Path:
+    """The golden checkpoint with other experts: random blocks, or the floats they stand for."""
+    source = golden_checkpoint("gpt_oss", directory)
+    rng = np.random.default_rng(4)
+    numbers = np.array([0, 1, 2, 3, 4, 6, 8, 12], np.float32) / 2
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for name, values in read_safetensors(source / "model.safetensors").items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            tensors[name] = values
+            continue
+        experts, items, rows = values.shape
+        codes = rng.integers(0, 16, (experts, rows, items), dtype=np.uint8)
+        powers = rng.integers(118, 124, (experts, rows, items // 32), dtype=np.uint8)
+        if as_floats:
+            scales = np.repeat(2.0 ** (powers.astype(np.float32) - 127), 32, axis=2)
+            floats = numbers[codes & 7] * np.where(codes & 8, -1, 1) * scales
+            tensors[name] = floats.transpose(0, 2, 1).astype(np.float32)
+        else:
+            packed = codes[:, :, ::2] | codes[:, :, 1::2] << 4
+            tensors[f"{name}_blocks"] = packed.reshape(experts, rows, items // 32, 16)
+            tensors[f"{name}_scales"] = powers
+    packing.write_tensors(source / "model.safetensors", tensors)
+    settings = {} if as_floats else {"quantization_config": {"quant_method": "mxfp4"}}
+    change_config(source, lambda config: config.update(settings))
+    return source
+
+
+def test_experts_of_gpt_oss_are_kept_as_mxfp4(tmp_path: Path) -> None:
+    quantized = write_gpt_oss(tmp_path / "quantized", as_floats=False)
+    floats = make(write_gpt_oss(tmp_path / "floats", as_floats=True), "F32")["F32"]
+    made = make(quantized, "F32", "SOURCE")
+    assert made["F32"].read_bytes() == floats.read_bytes()
+    exact, kept = values(floats), values(made["SOURCE"])
+    kinds = types(made["SOURCE"])
+    experts = [name for name in exact if name.endswith("exps.weight")]
+    assert len(experts) == 6
+    for name in experts:
+        assert kinds[name].name == "MXFP4"
+        assert np.array_equal(kept[name], exact[name])

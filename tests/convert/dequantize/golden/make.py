@@ -182,13 +182,13 @@ def fp8() -> Golden:
 
 
 def mxfp4() -> Golden:
-    """gpt-oss's blocks, by transformers, which turns the matrices of experts round."""
+    """gpt-oss's blocks, by transformers, which puts the matrices of experts on their side."""
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
     generator = torch.Generator().manual_seed(9)
     blocks = torch.randint(0, 256, (2, 8, 4, 16), generator=generator, dtype=torch.uint8)
     scales = torch.randint(118, 126, (2, 8, 4), generator=generator, dtype=torch.uint8)
-    expected = convert_moe_packed_tensors(blocks, scales).transpose(1, 2).contiguous()
+    expected = convert_moe_packed_tensors(blocks, scales)
     return {"weight_blocks": blocks, "weight_scales": scales}, expected, {"quant_method": "mxfp4"}
 
 
