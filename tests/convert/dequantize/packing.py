@@ -146,7 +146,7 @@ def quantize_checkpoint(
     stored: Tensors = {}
     floats: dict[str, NDArray[np.float32]] = {}
     for name, values in tensors.items():
-        if values.ndim < 2 or "layers" not in name:
+        if values.ndim < 2 or "layers" not in name or ".gate." in name:
             stored[name] = floats[name] = values
             continue
         packed, floats[name] = pack(values)

@@ -13,7 +13,7 @@ from gguf.quants import dequantize
 
 from convert.__main__ import main
 from convert.errors import BadInput
-from convert.pipeline import Job, convert
+from convert.pipeline import Job, ScaledAdapter, convert
 from tests.convert.checkpoints import (
     Shape,
     change_config,
@@ -24,6 +24,7 @@ from tests.convert.checkpoints import (
     write_safetensors,
 )
 from tests.convert.dequantize import packing
+from tests.convert.peft_adapters import adapted_weights, write_adapter
 
 SHAPE = Shape(num_kv_heads=1)
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}
@@ -45,22 +46,23 @@ SCHEMES: dict[str, tuple[dict[str, Any], packing.Pack]] = {
 class Pair:
     """A checkpoint that is quantized, and the same as floats."""
 
-    def __init__(self, directory: Path, scheme: str) -> None:
+    def __init__(self, directory: Path, scheme: str, shape: Shape = SHAPE) -> None:
         settings, pack = SCHEMES[scheme]
-        tensors = random_tensors(SHAPE)
-        self.quantized = write_checkpoint(directory / "quantized", SHAPE)
-        self.floats = write_checkpoint(directory / "floats", SHAPE)
+        tensors = random_tensors(shape)
+        self.quantized = write_checkpoint(directory / "quantized", shape)
+        self.floats = write_checkpoint(directory / "floats", shape)
         values = packing.quantize_checkpoint(self.quantized, tensors, settings, pack)
         write_safetensors(self.floats / "model.safetensors", values, "F32")
 
 
-def make(source: Path, *types: str) -> dict[str, Path]:
+def make(source: Path, *types: str, adapter: ScaledAdapter | None = None) -> dict[str, Path]:
     job = Job(
         source=source,
         directory=source.parent / f"{source.name} out",
         name="model",
         types=types,
         num_threads=2,
+        adapter=adapter,
     )
     return {file.type: file.path for file in convert(job)}
 
@@ -129,6 +131,28 @@ def test_a_note_says_what_becomes_of_the_weights(
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert note.startswith("7 weights of the checkpoint are already quantized (gptq)")
     assert "Q4_0, Q5_0, Q8_0 hold the same numbers" in note
+
+
+def test_experts_lie_in_one_tensor(tmp_path: Path) -> None:
+    shape = Shape(architecture="MixtralForCausalLM", num_experts=4)
+    pair = Pair(tmp_path, "gptq", shape)
+    made = make(pair.quantized, "F32", "SOURCE")
+    assert made["F32"].read_bytes() == make(pair.floats, "F32")["F32"].read_bytes()
+    name = "blk.0.ffn_down_exps.weight"
+    assert types(made["SOURCE"])[name].name == "Q4_0"
+    assert values(made["SOURCE"])[name].tobytes() == values(made["F32"])[name].tobytes()
+
+
+def test_an_adapter_is_added_to_what_the_weights_stand_for(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "awq")
+    tensors = random_tensors(SHAPE)
+    write_adapter(tmp_path / "lora", tensors, adapted_weights(tensors))
+    adapter = ScaledAdapter(tmp_path / "lora", 0.5)
+    ours, theirs = (
+        make(source, "F32", "Q8_0", adapter=adapter) for source in (pair.quantized, pair.floats)
+    )
+    for name in ("F32", "Q8_0"):  # a sum is no number of the source: it is quantized as usual
+        assert ours[name].read_bytes() == theirs[name].read_bytes()
 
 
 # --- gpt-oss --------------------------------------------------------------------------
