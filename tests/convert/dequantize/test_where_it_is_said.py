@@ -1,0 +1,84 @@
+"""The places where a checkpoint may say how it is quantized, and NVIDIA's way of saying it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.checkpoint import Checkpoint
+from convert.config import Config
+from convert.dequantize.quantization import dequantized
+from convert.safetensors_file import SafetensorsFile
+from tests.convert.checkpoints import Shape, change_config, random_tensors, write_checkpoint
+from tests.convert.dequantize import packing
+
+GOLDEN = Path(__file__).parent / "golden"
+FP8 = {"quant_method": "fp8", "weight_block_size": [40, 40]}
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> Path:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    packing.quantize_checkpoint(source, random_tensors(Shape()), FP8, packing.fp8_blocks)
+    return source
+
+
+def note(source: Path) -> str:
+    with Checkpoint(source) as checkpoint:
+        assert all(tensor.stored_type.holds_weights for tensor in checkpoint.tensors.values())
+        return checkpoint.notes[0]
+
+
+def move(key: str, *, inside: str | None = None) -> Any:
+    def change(config: dict[str, Any]) -> None:
+        settings = config.pop("quantization_config")
+        (config if inside is None else config.setdefault(inside, {}))[key] = settings
+
+    return change
+
+
+def test_in_config_json_under_its_older_name(quantized: Path) -> None:
+    change_config(quantized, move("compression_config"))
+    assert "(fp8)" in note(quantized)
+
+
+def test_in_the_text_part_of_config_json(quantized: Path) -> None:
+    change_config(quantized, move("quantization_config", inside="text_config"))
+    assert "(fp8)" in note(quantized)
+
+
+def test_in_a_file_of_nvidias(quantized: Path) -> None:
+    change_config(quantized, lambda config: config.pop("quantization_config"))
+    settings = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
+    (quantized / "hf_quant_config.json").write_text(json.dumps(settings))
+    with pytest.raises(Exception, match="divides the weight"):  # blocks of 40 are not NVIDIA's
+        note(quantized)
+
+
+def test_nvfp4_of_nvidias_multiplies_by_both_scales() -> None:
+    """By the formula: the number times (the group's FP8 scale times the whole's)."""
+    file = SafetensorsFile(GOLDEN / "compressed-nvfp4.safetensors")
+    parts = {
+        "layer.weight": file.tensors["layer.weight_packed"],
+        "layer.weight_scale": file.tensors["layer.weight_scale"],
+        "layer.weight_scale_2": file.tensors["layer.weight_global_scale"],
+        "layer.input_scale": file.tensors["layer.weight_global_scale"],
+    }
+    found = dequantized(parts, Config("config.json", {"quant_method": "modelopt"}))
+    assert found is not None
+    assert found.tensors.keys() == {"layer.weight"}
+    octets, scales, factor = (
+        parts[f"layer.{name}"].read_rows(0, parts[f"layer.{name}"].num_rows)
+        for name in ("weight", "weight_scale", "weight_scale_2")
+    )
+    codes = np.stack([octets & 15, octets >> 4], axis=-1).reshape(len(octets), -1, 16)
+    sizes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)[codes & 7]
+    both = packing.e4m3_numbers()[scales] * factor.reshape(())
+    expected = np.where(codes & 8, -sizes, sizes) * both[:, :, None]
+    assert found.tensors["layer.weight"].read_rows(0, 32).tolist() == (
+        expected.reshape(32, -1).tolist()
+    )
