@@ -22,6 +22,9 @@ _FP8 = (StoredType.F8_E4M3, StoredType.F8_E5M2)
 # By what a scale is called; it is multiplied by in all cases, the one called inverse too.
 SCALES = ("weight_scale_inv", "weight_scale", "scale")
 
+# what blocks are where no config says so; it matters where the last ones are not whole
+_USUAL_BLOCK = (128, 128)
+
 
 def is_fp8(parts: Mapping[str, StoredTensor]) -> bool:
     """Whether a module's weight is FP8."""
@@ -55,9 +58,8 @@ def fp8_parts(
             f"{module}.{SCALES[1]} are missing. Download it again."
         )
     block = config.values.get("weight_block_size")
-    computed = scaled_weight(
-        weight, parts[scale], shared, block=block if isinstance(block, list) else None
-    )
+    block = block if isinstance(block, list) else _USUAL_BLOCK
+    computed = scaled_weight(weight, parts[scale], shared, block=block)
     return {**_without(parts, scale), "weight": computed}
 
 

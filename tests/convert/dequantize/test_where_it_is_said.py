@@ -55,8 +55,18 @@ def test_in_a_file_of_nvidias(quantized: Path) -> None:
     change_config(quantized, lambda config: config.pop("quantization_config"))
     settings = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
     (quantized / "hf_quant_config.json").write_text(json.dumps(settings))
-    with pytest.raises(Exception, match="divides the weight"):  # blocks of 40 are not NVIDIA's
-        note(quantized)
+    assert "(modelopt)" in note(quantized)
+
+
+@pytest.mark.parametrize("block", [128, 32])
+def test_blocks_that_no_config_tells_of(block: int, tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(0, 0.05, (192, 64)).astype(np.float32)
+    packed, expected = packing.fp8_blocks(weight, block)
+    path = tmp_path / "model.safetensors"
+    packing.write_tensors(path, {f"layer.{name}": part for name, part in packed.items()})
+    found = dequantized(SafetensorsFile(path).tensors, Config("config.json", {}))
+    assert found is not None
+    assert found.tensors["layer.weight"].read_rows(0, 192).tobytes() == expected.tobytes()
 
 
 def test_nvfp4_of_nvidias_multiplies_by_both_scales() -> None:
