@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from appliance.errors import BadSettings
 from appliance.fit.machine.cpus import read_cpus
@@ -74,6 +75,7 @@ class ThermalWatch:
         """Once."""
         thermal = await asyncio.to_thread(self._read)
         if thermal is None:
+            self._release()
             return
         governed = self._governor.observe(self._clock(), thermal, self._work())
         self._tell(governed)
@@ -99,6 +101,14 @@ class ThermalWatch:
                 done_ms += beat.done_ms - before.done_ms
         self._seen = seen
         return Work(busy_s=busy_s, done_ms=done_ms)
+
+    def _release(self) -> None:
+        """Sensors that are gone, with their driver or their device, hold nothing back: the
+        firmware still does what it must.
+        """
+        if self._last is not None:
+            self._tell(replace(self._last, share=1.0))
+        self._metrics.heat = None
 
     def _tell(self, governed: Governed) -> None:
         """Again at every look, for a worker that is new does not know of it; but where all

@@ -31,6 +31,7 @@ class Machine:
 
     def __init__(self, mode: Mode) -> None:
         self.margin: float = 30.0
+        self.is_gone = False
         self.now_s = 0.0
         self.worker = Worker()
         self.metrics = Metrics()
@@ -43,7 +44,9 @@ class Machine:
             clock=lambda: self.now_s,
         )
 
-    def read(self) -> Thermal:
+    def read(self) -> Thermal | None:
+        if self.is_gone:
+            return None
         return Thermal(
             state=ThermalState.NORMAL,
             reason="a test",
@@ -65,6 +68,17 @@ async def test_workers_are_told_while_they_are_held_back_and_once_more() -> None
 
     # 32 degrees warmer, and 5 off the target for a second; then back again
     assert machine.worker.told == [Pace(0.25), Pace(1.0)]
+
+
+async def test_sensors_that_are_gone_hold_nothing_back() -> None:
+    machine = Machine(Mode.ON)
+    for margin in (30.0, -2.0):
+        await machine.look(margin)
+    for is_gone in (True, True, False):
+        machine.is_gone = is_gone
+        await machine.look(-2.0)
+        assert (machine.metrics.heat is None) == is_gone
+    assert machine.worker.told == [Pace(0.25), Pace(1.0), Pace(0.25)]
 
 
 async def test_what_is_seen_is_shown() -> None:
