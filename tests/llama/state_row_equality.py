@@ -12,6 +12,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ class Rows:
     """Computes the same text over and over in one context."""
 
     def __init__(self, model: Model, config: ContextConfig) -> None:
+        self.config = config
         self.context = Context(model, config)
         chance = random.Random(5)
         most = min(model.num_vocab, 4000)
@@ -93,7 +95,7 @@ class Rows:
         self._lengths = dict.fromkeys(self._others, 0)
 
 
-def compare(rows: Rows) -> dict[str, tuple[int, int]]:
+def compare(model: Model, rows: Rows) -> dict[str, tuple[int, int]]:
     found = {"one by one": rows.num_different(rows.logits(0, [1] * 90))}
     rows.clear()
     found["in chunks"] = rows.num_different(rows.logits(0, [2, 3, 5, 8, 13, 21, 64]))
@@ -118,7 +120,20 @@ def compare(rows: Rows) -> dict[str, tuple[int, int]]:
     assert rows.context.load(3, more, first, second)
     behind = rows.logits(3, [6, 1, 1, 30], (1, 2), first=second)
     found["behind a chain of them"] = rows.num_different(behind, second)
+    for more_or_none in (0, 2):  # as after a restart with other settings
+        rows.context = Context(model, other_config(rows.config, more_or_none))
+        assert rows.context.load(1, whole, 0, first)
+        assert rows.context.load(1, more, first, second)
+        behind = rows.logits(1, [1, 5, 30], first=second)
+        found[f"in a context of {more_or_none} earlier states"] = rows.num_different(behind, second)
+        rows.context.close()
     return found
+
+
+def other_config(config: ContextConfig, rollback_states: int) -> ContextConfig:
+    """Of fewer sequences and cells."""
+    sizes = replace(config.sizes, slots=2, kv_cells=512, rollback_states=rollback_states)
+    return ContextConfig(sizes=sizes)
 
 
 def main(argv: list[str]) -> None:
@@ -134,10 +149,11 @@ def main(argv: list[str]) -> None:
         batch_threads=2,
         ubatch_rows=160,
         max_draft_rows=NUM_TOKENS,
+        rollback_states=4,
     )
     runner = LlamaRunner(model, ContextConfig(sizes=sizes))
     runner.warm_up()
-    found = compare(Rows(model, ContextConfig(sizes=sizes)))
+    found = compare(model, Rows(model, ContextConfig(sizes=sizes)))
     print(json.dumps({"is_exact": runner.capabilities.exact_rows, "different": found}))
 
 

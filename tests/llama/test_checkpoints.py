@@ -27,6 +27,8 @@ WAYS = {
     "beside others",
     "behind a restored one",
     "behind a chain of them",
+    "in a context of 0 earlier states",
+    "in a context of 2 earlier states",
 }
 
 
