@@ -21,8 +21,9 @@ class Case:
 
     `older_layout` rewrites config.json as it was written before transformers 5.
     `pools` says what of the last layer is kept too, for models that make embeddings.
-    `publish` rewrites the files as the family's best-known release has them, after the
-    reference was computed; `release` names it and says what is particular there.
+    `prepare` changes the random weights. `publish` rewrites the files as the family's
+    best-known release has them, after the reference was computed; `release` names it and
+    says what is particular there.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Case:
     dtype: torch.dtype = torch.bfloat16
     older_layout: bool = False
     pools: bool = False
+    prepare: Callable[[torch.nn.Module], Any] | None = None
     publish: Publish | None = None
     release: str = ""
 

@@ -230,6 +230,8 @@ def make(name: str, case: Case) -> None:
     seed = zlib.crc32(name.encode())
     model = model_class(model_class.config_class(**{**SMALL, **case.config}))
     randomize(model, torch.Generator().manual_seed(seed))
+    if case.prepare is not None:
+        case.prepare(model)
     model.to(case.dtype).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
     if case.older_layout:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from case import Case, yarn
+import torch
+from case import Case, rewrite, yarn
 
 _ROUTED: dict[str, Any] = {
     "num_hidden_layers": 2,
@@ -43,7 +44,64 @@ _GRANITE: dict[str, Any] = {
     "position_embedding_type": "nope",
 }
 
+_E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+_PACKED = ("gate_up_proj", "down_proj")
+
+
+@torch.no_grad()
+def _on_the_grid_of_mxfp4(model: torch.nn.Module) -> None:
+    """Experts' weights become the nearest that blocks of MXFP4 hold."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(_PACKED):
+            codes, exponents = _mxfp4(parameter.transpose(1, 2))
+            values = _E2M1[codes.long()] * torch.exp2(exponents.float() - 127)[..., None]
+            parameter.copy_(values.flatten(-2).transpose(1, 2))
+
+
+def _mxfp4(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes, shape (..., blocks, 32), and their exponents plus 127 (OCP MX, section 6.3)."""
+    blocks = matrices.float().unflatten(-1, (-1, 32))
+    largest = blocks.abs().amax(-1)
+    exponents = torch.floor(torch.log2(largest)) - 2
+    scaled = blocks / torch.exp2(exponents)[..., None]
+    codes = (scaled[..., None] - _E2M1).abs().argmin(-1)
+    return codes.to(torch.uint8), (exponents + 127).to(torch.uint8)
+
+
+def _as_blocks(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    made: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if not name.endswith(_PACKED):
+            made[name] = tensor
+            continue
+        codes, exponents = _mxfp4(tensor.transpose(1, 2))
+        made[f"{name}_blocks"] = codes[..., ::2] | codes[..., 1::2] << 4
+        made[f"{name}_scales"] = exponents
+    return made
+
+
+def _with_mxfp4(config: dict[str, Any]) -> dict[str, Any]:
+    skipped = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "lm_head"]
+    quantization = {"quant_method": "mxfp4", "modules_to_not_convert": skipped}
+    return {**config, "quantization_config": quantization}
+
+
 MIXTURES: dict[str, Case] = {
+    "gpt_oss_mxfp4": Case(
+        "GptOssForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "head_dim": 32,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 32,
+            "sliding_window": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 150000.0},
+        },
+        prepare=_on_the_grid_of_mxfp4,
+        publish=rewrite(_with_mxfp4, _as_blocks),
+        release="gpt-oss-20b: experts as MXFP4 (blocks and scales), all else BF16.",
+    ),
     "lfm2": Case(
         "Lfm2ForCausalLM",
         {
