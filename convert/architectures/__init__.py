@@ -24,8 +24,10 @@ from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
 from convert.architectures.gemmas.gemma3 import GEMMA3
+from convert.architectures.gemmas.gemma4 import GEMMA4
 from convert.architectures.hybrid.granite_hybrid import GRANITE_HYBRID
 from convert.architectures.hybrid.lfm2 import LFM2, LFM2_MOE
+from convert.architectures.hybrid.mamba import MAMBA, MAMBA2
 from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
 from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
 from convert.architectures.llama import LLAMA
@@ -58,6 +60,7 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA,
     GEMMA2,
     GEMMA3,
+    GEMMA4,
     PHI3,
     SMOLLM3,
     GPT_OSS,
@@ -83,6 +86,8 @@ FAMILIES: tuple[Family, ...] = (
     STARCODER2,
     GPT2,
     GPT_NEOX,
+    MAMBA,
+    MAMBA2,
     BERT,
 )
 

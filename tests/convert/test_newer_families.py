@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGUFReader, dequantize
 from numpy.typing import NDArray
 
 from convert.pipeline import Job, convert
@@ -96,3 +96,20 @@ def test_types_and_data_are_those_of_llama_cpp(
         ours, expected = contents(converted[name][kind]), contents(theirs)
         assert {n: t[:2] for n, t in ours.items()} == {n: t[:2] for n, t in expected.items()}, kind
         assert ours == expected, kind
+
+
+def test_mxfp4_is_taken_over_as_it_is(
+    converted: dict[str, dict[str, Path]], tmp_path: Path
+) -> None:
+    """gpt-oss' experts: chosen rows of a fused tensor, in the blocks in which they came."""
+    source = golden_checkpoint("gpt_oss_mxfp4", tmp_path / "source")
+    job = Job(source=source, directory=tmp_path, name="m", types=("SOURCE",), num_threads=1)
+    kept = {tensor.name: tensor for tensor in GGUFReader(convert(job)[0].path).tensors}
+    plain = GGUFReader(converted["gpt_oss_mxfp4"]["F32"]).tensors
+    experts = [tensor for tensor in plain if tensor.name.endswith("_exps.weight")]
+    assert len(experts) == 2 * 3
+    for tensor in experts:
+        blocks = kept[tensor.name]
+        assert blocks.tensor_type.name == "MXFP4"
+        values = dequantize(blocks.data, blocks.tensor_type).reshape(tensor.data.shape)
+        np.testing.assert_array_equal(values, tensor.data)

@@ -260,7 +260,9 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
         if "norm" in name.lower() and name.endswith("weight"):
             values = torch.rand(parameter.shape, generator=generator) + 0.5
             if is_gemma:
-                values = (values * 0.3 if "post_feedforward" in name else values) - 1.0
+                is_last = "post_feedforward" in name or "post_per_layer" in name
+                values = values * 0.3 if is_last else values
+                values -= 0.0 if model.config.model_type.startswith("gemma4") else 1.0
             if around_one and not name.endswith("linear_attn.norm.weight"):
                 values -= 1.0
         else:

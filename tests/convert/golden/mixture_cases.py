@@ -86,6 +86,37 @@ def _with_mxfp4(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "quantization_config": quantization}
 
 
+_GEMMA4: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "sliding_window": 16,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "rope_parameters": {
+        "full_attention": {
+            "rope_type": "proportional",
+            "rope_theta": 1e6,
+            "partial_rotary_factor": 0.25,
+        },
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+    },
+}
+_NO_HEADS: dict[str, Any] = {"intermediate_size": 128, "hidden_act": "silu", "num_hidden_layers": 2}
+
+
+@torch.no_grad()
+def _random_scalars(model: torch.nn.Module) -> None:
+    for index, (name, buffer) in enumerate(model.named_buffers()):
+        if name.endswith("layer_scalar"):
+            buffer.fill_(0.75 + 0.125 * (index % 5))
+    for name, parameter in model.named_parameters():
+        if ".router." in name and parameter.dim() == 1:
+            parameter.abs_().add_(0.5)
+        # ggml's GELU alone would reach the tests' bound
+        if name.endswith(("post_per_layer_input_norm.weight", "post_feedforward_layernorm.weight")):
+            parameter.mul_(0.3)
+
+
 MIXTURES: dict[str, Case] = {
     "gpt_oss_mxfp4": Case(
         "GptOssForCausalLM",
@@ -193,5 +224,47 @@ MIXTURES: dict[str, Case] = {
             "intermediate_size": 32,
         },
         release="granite-4.0-h-tiny: 64 experts of which 6 work beside the shared one.",
+    ),
+    "gemma4_small": Case(
+        "Gemma4ForCausalLM",
+        {
+            **_GEMMA4,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": 272,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "final_logit_softcapping": 8.0,
+        },
+        prepare=_random_scalars,
+        release="gemma-4-E2B-it: 35 layers of which 20 share, embeddings of 256 for each layer, "
+        "twice as wide networks in those that share; eos [1, 106, 50].",
+    ),
+    "gemma4_moe": Case(
+        "Gemma4ForCausalLM",
+        {
+            **_GEMMA4,
+            "num_hidden_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 32,
+        },
+        prepare=_random_scalars,
+        release="gemma-4-26B-A4B-it: 128 experts of which 8 work beside a dense network; keys are "
+        "values in the layers that see all, which have 2 heads for them.",
+    ),
+    "mamba": Case(
+        "MambaForCausalLM",
+        {**_NO_HEADS, "state_size": 16, "tie_word_embeddings": True},
+        release="mamba-130m-hf: tied, 50280 tokens, names under backbone.",
+    ),
+    "mamba2": Case(
+        "Mamba2ForCausalLM",
+        {**_NO_HEADS, "num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2},
+        release="Mamba-Codestral-7B-v0.1: 8 groups, 128 heads of size 64.",
     ),
 }
