@@ -191,7 +191,8 @@ def _place(adapter: PeftAdapter, pair: LoraPair, weight: str, known: dict[str, P
             f"{adapter.directory} adapts {weight}, which the model's GGUF has no tensor for: it "
             "is an adapter for another model, or one whose head is its embedding once more."
         )
-    is_plain = place.rule.rows in _ADAPTABLE and not (place.rule.order or place.rule.columns)
+    rule = place.rule
+    is_plain = rule.rows in _ADAPTABLE and not (rule.order or rule.columns or rule.scale)
     if place.target.removesuffix(".weight").rpartition(".")[2] not in _ADAPTED or not is_plain:
         raise UnsupportedModel(
             f"{adapter.directory} adapts {weight}, which llama.cpp computes without adapters. "

@@ -25,7 +25,8 @@ from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
 from convert.architectures.gemmas.gemma3 import GEMMA3
 from convert.architectures.gemmas.gemma4 import GEMMA4
-from convert.architectures.hybrid.granite_hybrid import GRANITE_HYBRID
+from convert.architectures.hybrid.falcon_h1 import FALCON_H1
+from convert.architectures.hybrid.granite_hybrid import GRANITE_ATTENTION, GRANITE_HYBRID
 from convert.architectures.hybrid.lfm2 import LFM2, LFM2_MOE
 from convert.architectures.hybrid.mamba import MAMBA, MAMBA2
 from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
@@ -67,6 +68,7 @@ FAMILIES: tuple[Family, ...] = (
     GRANITE,
     GRANITE_MOE,
     GRANITE_HYBRID,
+    GRANITE_ATTENTION,
     MINICPM,
     LFM2,
     LFM2_MOE,
@@ -86,6 +88,7 @@ FAMILIES: tuple[Family, ...] = (
     STARCODER2,
     GPT2,
     GPT_NEOX,
+    FALCON_H1,
     MAMBA,
     MAMBA2,
     BERT,
@@ -98,6 +101,11 @@ def find_family(config: Config) -> Family:
 
     Raises `UnsupportedModel` with the known ones.
     """
+    named = _named(config)
+    return named if named.variant is None else named.variant(config) or named
+
+
+def _named(config: Config) -> Family:
     for architecture in config.architectures:
         for family in FAMILIES:
             if architecture in (*family.architectures, *family.headless):

@@ -128,6 +128,30 @@ class Transposed:
         return np.ascontiguousarray(matrices.transpose(0, 2, 1)).reshape(-1, self.rows)
 
 
+Factors = NDArray[np.float32] | np.float32  # one for each row, or one for all
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Rows times numbers, in float32."""
+
+    source: RowSource
+    factors: Factors
+    stored_type: StoredType = StoredType.F32
+
+    @property
+    def row_group(self) -> int:
+        return self.source.row_group
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        values = to_float32(self.source.read_rows(start, stop), self.source.stored_type)
+        factors = self.factors
+        scaled: NDArray[np.float32] = values * (
+            factors[start:stop, None] if isinstance(factors, np.ndarray) else factors
+        )
+        return scaled
+
+
 @dataclass(frozen=True)
 class NegatedExp:
     """Minus the exponential, in float32: a state's decay, stored as its logarithm (Mamba,

@@ -14,7 +14,14 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol
 
-from convert.architectures.arrangement import Arranged, NegatedExp, Order, Transposed
+from convert.architectures.arrangement import (
+    Arranged,
+    Factors,
+    NegatedExp,
+    Order,
+    Scaled,
+    Transposed,
+)
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -48,6 +55,7 @@ class TensorRule:
     needs: str | None = None
     order: str | None = None  # which rows are taken, in words of `Hyperparameters.orders`
     columns: str | None = None  # the same of columns
+    scale: str | None = None  # by what rows are multiplied, in words of `Hyperparameters.scales`
     becomes: tuple[str, ...] | None = None  # the shape in the GGUF where it is another
 
     @property
@@ -81,6 +89,7 @@ class Hyperparameters:
     layer_features: Sequence[frozenset[str]] = ()
     layer_sizes: Sequence[Mapping[str, int]] = ()
     orders: Mapping[str, Order] = field(default_factory=dict)
+    scales: Mapping[str, Factors] = field(default_factory=dict)
     computed: tuple[OutputTensor, ...] = ()  # made from the config alone
     unused: tuple[str, ...] = ()  # patterns of checkpoint tensors that are rightly left out
     # checkpoint tensors that may be left out only because they equal another
@@ -122,6 +131,8 @@ class Family:
     # (pattern, replacement) pairs that turn publishers' tensor names into those of the
     # rules; the first that matches a name is applied
     spellings: tuple[tuple[str, str], ...] = ()
+    # the family that reads some of the models of these names instead
+    variant: Callable[[Config], Family | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +275,10 @@ def _output_tensor(
         shape = (len(hyper.orders[rule.order]), *shape[1:])
     elif rule.is_per_expert:
         shape = (len(tensors), *shape)
-    return OutputTensor(name, shape, _row_source(rule, tensors, shape, hyper))
+    source = _row_source(rule, tensors, shape, hyper)
+    if rule.scale is not None:
+        source = Scaled(source, hyper.scales[rule.scale])
+    return OutputTensor(name, shape, source)
 
 
 def _row_source(

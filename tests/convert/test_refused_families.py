@@ -54,7 +54,7 @@ def read(name: str, **changes: Any) -> Hyperparameters:
         ("command_r", {"use_qk_norm": True}, "use_qk_norm = True"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("granite_hybrid", {"position_embedding_type": "rope"}, "position_embedding_type = rope"),
-        ("granite_hybrid", {"layer_types": ["attention"] * 3}, "no layer with a state"),
+        ("granite_4", {"num_local_experts": 4}, "experts and no layer with a state"),
         ("lfm2", {"conv_bias": True}, "conv_bias = True"),
         ("gemma4_small", {"use_bidirectional_attention": "all"}, "looks back"),
         ("gemma4_small", {"num_kv_shared_layers": 4}, "num_kv_shared_layers = 4"),

@@ -13,6 +13,7 @@ import numpy as np
 from convert.architectures.decoder import (
     SPELLINGS,
     Decoder,
+    attention_rules,
     layer,
     norm_rules,
     outer_rules,
@@ -143,10 +144,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
             "shared_expert": shared,
             "shared_gate_and_up": 2 * shared,
         },
-        orders={
-            "shared_expert gates": np.arange(shared),
-            "shared_expert ups": np.arange(shared, 2 * shared),
-        },
+        orders=_shared_orders(shared),
     )
     name = DECODER.name
     if num_experts:
@@ -177,14 +175,10 @@ def _kinds(config: Config, num_layers: int) -> list[str]:
     known = (STATE, FULL, *_WORDS)
     kinds = layer_types(config, num_layers, known, [STATE] * num_layers)
     kinds = [_WORDS.get(kind, kind) for kind in kinds]
-    if STATE not in kinds:
+    if config.values.get(_POSITIONS) == "rope" and STATE in kinds:
         raise UnsupportedModel(
-            f"{config.path} has no layer with a state; llama.cpp's granitehybrid always has some."
-        )
-    if config.values.get(_POSITIONS) == "rope":
-        raise UnsupportedModel(
-            f"{config.path} has {_POSITIONS} = rope; only Granite 4 without a rotation (nope) is "
-            "converted."
+            f"{config.path} has {_POSITIONS} = rope and layers with a state, which llama.cpp's "
+            "granitehybrid does not rotate."
         )
     return kinds
 
@@ -217,6 +211,57 @@ def _expert_orders(hyper: Hyperparameters) -> dict[str, Order]:
     return {"expert gates": rows[:, 0].ravel(), "expert ups": rows[:, 1].ravel()}
 
 
+def read_without_states(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    """Of Granite 4's small models, which llama.cpp's granite computes."""
+    if config.values.get("num_local_experts"):
+        raise UnsupportedModel(
+            f"{config.path} has experts and no layer with a state; Granite 4 is converted with one "
+            "of both at most left out."
+        )
+    shared = config.integer("shared_intermediate_size")
+    config = Config(config.path, {**config.values, "intermediate_size": shared})
+    decoder = replace(DECODER, name="granite")
+    hyper = decoder.read(config, tensor_names)
+    return replace(
+        hyper,
+        features=hyper.features | {_DENSE},
+        sizes={**hyper.sizes, "shared_expert": shared, "shared_gate_and_up": 2 * shared},
+        orders=_shared_orders(shared),
+        fields=(
+            *hyper.fields,
+            *multiplier_fields(decoder.name, config),
+            boolean("granite.rope.scaling.finetuned", config.values.get(_POSITIONS) == "rope"),
+        ),
+    )
+
+
+def _shared_orders(size: int) -> dict[str, Order]:
+    return {
+        "shared_expert gates": np.arange(size),
+        "shared_expert ups": np.arange(size, 2 * size),
+    }
+
+
+def _without_states(config: Config) -> Family | None:
+    config = config.renamed({"layer_types": "layers_block_type"})
+    kinds = _kinds(config, config.integer("num_hidden_layers"))
+    return None if STATE in kinds else GRANITE_ATTENTION
+
+
+GRANITE_ATTENTION = Family(
+    name="granite",
+    models="Granite 4 without states",
+    architectures=("GraniteMoeHybridForCausalLM",),
+    model_types=("granitemoehybrid",),
+    rules=(
+        *outer_rules(),
+        *norm_rules(),
+        *attention_rules(rotated=Rows.INTERLEAVE_HEADS),
+        *(rule for rule in RULES if rule.needs == _DENSE),
+    ),
+    read_config=read_without_states,
+    spellings=SPELLINGS,
+)
 GRANITE_HYBRID = Family(
     name="granitehybrid",
     models="Granite 4 with states",
@@ -225,4 +270,5 @@ GRANITE_HYBRID = Family(
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,
+    variant=_without_states,
 )

@@ -213,6 +213,18 @@ MIXTURES: dict[str, Case] = {
         release="granite-4.0-h-350m: num_local_experts 0, so the shared network is the only one; "
         "no rotation; 48 heads of size 32, state of 128.",
     ),
+    "granite_4": Case(
+        "GraniteMoeHybridForCausalLM",
+        {
+            **_GRANITE,
+            "layer_types": ["attention"] * 3,
+            "num_local_experts": 0,
+            "num_experts_per_tok": 0,
+            "position_embedding_type": "rope",
+        },
+        release="granite-4.0-micro: GraniteMoeHybridForCausalLM with attention alone, rotated; "
+        "theta 1e7.",
+    ),
     "granite_hybrid_moe": Case(
         "GraniteMoeHybridForCausalLM",
         {
@@ -266,5 +278,29 @@ MIXTURES: dict[str, Case] = {
         "Mamba2ForCausalLM",
         {**_NO_HEADS, "num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2},
         release="Mamba-Codestral-7B-v0.1: 8 groups, 128 heads of size 64.",
+    ),
+    "falcon_h1": Case(
+        "FalconH1ForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "head_dim": 32,
+            "mamba_d_ssm": 96,
+            "mamba_n_heads": 6,
+            "mamba_d_head": 16,
+            "mamba_d_state": 16,
+            "mamba_n_groups": 1,
+            "mamba_rms_norm": False,
+            "embedding_multiplier": 5.6,
+            "lm_head_multiplier": 0.25,
+            "mlp_multipliers": [0.9, 0.4],
+            "key_multiplier": 0.4,
+            "attention_in_multiplier": 1.1,
+            "attention_out_multiplier": 0.94,
+            "ssm_multipliers": [0.4, 0.25, 0.18, 0.5, 0.35],
+            "ssm_in_multiplier": 1.25,
+            "ssm_out_multiplier": 0.24,
+        },
+        release="Falcon-H1-1.5B-Instruct: theta 1e11, no norm in the state, every multiplier "
+        "another number.",
     ),
 }
