@@ -34,6 +34,7 @@ from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
 from convert.architectures.mixtures.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from convert.architectures.mixtures.ernie4_5_moe import ERNIE4_5_MOE
 from convert.architectures.mixtures.glm4_moe import GLM4_MOE
 from convert.architectures.mixtures.gpt_oss import GPT_OSS
 from convert.architectures.mixtures.mixtral import MIXTRAL
@@ -81,6 +82,7 @@ FAMILIES: tuple[Family, ...] = (
     DEEPSEEK_V3,
     SEED_OSS,
     ERNIE4_5,
+    ERNIE4_5_MOE,
     HUNYUAN,
     COMMAND_R,
     COHERE2,

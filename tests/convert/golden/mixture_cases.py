@@ -303,4 +303,18 @@ MIXTURES: dict[str, Case] = {
         release="Falcon-H1-1.5B-Instruct: theta 1e11, no norm in the state, every multiplier "
         "another number.",
     ),
+    "ernie4_5_moe": Case(
+        "Ernie4_5_MoeForCausalLM",
+        {
+            "num_hidden_layers": 2,
+            "tie_word_embeddings": True,
+            "moe_intermediate_size": 32,
+            "moe_k": 2,
+            "moe_num_experts": 4,
+            "moe_num_shared_experts": 2,
+            "moe_layer_start_index": 1,
+        },
+        release="ERNIE-4.5-21B-A3B-PT: tied, one dense layer, 64 experts of which 6 work, 2 "
+        "shared, a bias of the choice as a matrix of one row.",
+    ),
 }
