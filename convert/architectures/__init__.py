@@ -20,6 +20,7 @@ from convert.architectures.dense.layer_norm import (
 from convert.architectures.dense.plain import ERNIE4_5, GLM4, HUNYUAN, SEED_OSS
 from convert.architectures.dense.post_norm import EXAONE4, OLMO2, OLMO3
 from convert.architectures.encoders.bert import BERT
+from convert.architectures.encoders.nomic_bert import NOMIC_BERT
 from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
@@ -94,6 +95,7 @@ FAMILIES: tuple[Family, ...] = (
     MAMBA,
     MAMBA2,
     BERT,
+    NOMIC_BERT,
 )
 
 

@@ -201,7 +201,8 @@ def read_model(
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
     _check_leftovers(left.keys() - set(buffers), hyper, family)
-    return replace(hyper, notes=(*hyper.notes, *_buffer_notes(buffers, hyper))), mapped
+    notes = (*hyper.notes, *_buffer_notes(buffers, hyper), *_notes_on_parts(config))
+    return replace(hyper, notes=notes), mapped
 
 
 def spelled_name(family: Family, name: str) -> str:
@@ -362,6 +363,12 @@ def _buffer_notes(names: Sequence[str], hyper: Hyperparameters) -> tuple[str, ..
         return ()
     count = "1 tensor" if len(unexpected) == 1 else f"{len(unexpected)} tensors"
     return (f"Left out: {count} without weights, the first being {unexpected[0]}.",)
+
+
+def _notes_on_parts(config: Config) -> tuple[str, ...]:
+    if "text_config" not in config:
+        return ()
+    return ("Only the part that writes is in the file; what sees or hears was left out.",)
 
 
 def _is_unused(name: str, hyper: Hyperparameters) -> bool:

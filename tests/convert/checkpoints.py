@@ -22,6 +22,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"))
 # families whose conversion alone is tested, all of them together
+ENCODERS = ("bert", "nomic_bert")
 NEWER_NAMES = sorted(path.parent.name for path in GOLDEN.glob("newer/*/reference.npz"))
 
 
@@ -198,7 +199,7 @@ def golden_folder(name: str) -> Path:
 def golden_checkpoint(name: str, directory: Path) -> Path:
     """A copy of tests/convert/golden/`name`, with a tokenizer."""
     shutil.copytree(golden_folder(name), directory)
-    if name == "bert":
+    if name in ENCODERS:
         words = [
             "[PAD]",
             "[UNK]",

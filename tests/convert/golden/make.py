@@ -295,7 +295,7 @@ def rewrite_config(path: Path) -> None:
 def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     """Computed from the files as they are, widened to float32."""
     config = json.loads((directory / "config.json").read_text())
-    is_encoder = config["architectures"] == ["BertModel"]
+    is_encoder = config["architectures"] in (["BertModel"], ["NomicBertModel"])
     loader = AutoModel if is_encoder else AutoModelForCausalLM
     model = loader.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"

@@ -117,6 +117,28 @@ def _random_scalars(model: torch.nn.Module) -> None:
             parameter.mul_(0.3)
 
 
+def _as_nomic(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "architectures": ["NomicBertModel"],
+        "model_type": "nomic_bert",
+        "n_embd": config["hidden_size"],
+        "n_layer": config["num_hidden_layers"],
+        "n_head": config["num_attention_heads"],
+        "n_inner": config["intermediate_size"],
+        "n_positions": 512,
+        "max_trained_positions": 256,
+        "activation_function": "swiglu",
+        "layer_norm_epsilon": config["layer_norm_eps"],
+        "rotary_emb_base": 1000,
+        "rotary_emb_fraction": 1.0,
+        "type_vocab_size": config["type_vocab_size"],
+        "vocab_size": config["vocab_size"],
+        "causal": False,
+        "prenorm": False,
+        "qkv_proj_bias": False,
+    }
+
+
 MIXTURES: dict[str, Case] = {
     "gpt_oss_mxfp4": Case(
         "GptOssForCausalLM",
@@ -316,5 +338,12 @@ MIXTURES: dict[str, Case] = {
         },
         release="ERNIE-4.5-21B-A3B-PT: tied, one dense layer, 64 experts of which 6 work, 2 "
         "shared, a bias of the choice as a matrix of one row.",
+    ),
+    "nomic_bert": Case(
+        "NomicBertModel",
+        {"num_key_value_heads": 4, "eos_token_id": None, "pad_token_id": 0},
+        publish=rewrite(_as_nomic),
+        release="nomic-embed-text-v1.5: GPT-2's names in its config, 8192 positions of which "
+        "2048 were trained, theta 1000, 30528 rows for 30522 tokens.",
     ),
 }
