@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from convert.architectures import find_family
+from convert.architectures.arrangement import Arranged
 from convert.architectures.family import Hyperparameters
 from convert.architectures.refused import REFUSED
 from convert.architectures.table import supported_table
 from convert.config import Config
 from convert.errors import BadInput, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile
-from convert.tensors import Arranged
 from tests.convert.checkpoints import golden_folder, write_safetensors
 
 NAMES = frozenset({"model.embed_tokens.weight"})

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convert.architectures.arrangement import Order
 from convert.architectures.decoder import (
     SPELLINGS,
     Decoder,
@@ -26,7 +27,6 @@ from convert.architectures.layer_types import layer_types
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import boolean, i32_array, u32
-from convert.tensors import Order
 
 STATE, FULL = "mamba", "attention"
 # transformers' newer words

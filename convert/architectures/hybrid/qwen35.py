@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convert.architectures.arrangement import Order
 from convert.architectures.decoder import SPELLINGS, Decoder, feed_forward_rules, layer, text_part
 from convert.architectures.experts import (
     fused_expert_rules,
@@ -30,7 +31,6 @@ from convert.architectures.hybrid.delta_net import (
 from convert.config import Config
 from convert.errors import DamagedCheckpoint
 from convert.gguf.header import i32_array
-from convert.tensors import Order
 
 MROPE_SECTIONS = [11, 11, 10]  # of transformers where a config leaves them out
 

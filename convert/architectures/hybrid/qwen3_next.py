@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convert.architectures.arrangement import Order
 from convert.architectures.decoder import SPELLINGS, Decoder, layer
 from convert.architectures.experts import (
     fused_expert_rules,
@@ -25,7 +26,6 @@ from convert.architectures.hybrid.delta_net import (
     read_delta_net,
 )
 from convert.config import Config
-from convert.tensors import Order
 
 DECODER = Decoder(
     name="qwen3next",
