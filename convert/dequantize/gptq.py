@@ -14,6 +14,7 @@ zero point, times its scale.
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,32 @@ class _Settings:
     group_size: int  # 0: one group for all columns
     symmetric: bool
     mixes_groups: bool
+
+
+def of_module(config: Config, module: str) -> Config:
+    """The settings of one module, where they differ: GPTQModel's `dynamic`, by an expression
+    for names, AutoRound's `extra_config`, by a name.
+
+    Raises `DamagedCheckpoint` for an expression that is none.
+    """
+    values = dict(config.values)
+    for expression, changed in config.section("dynamic").values.items():
+        if not isinstance(changed, dict) or expression.startswith("-:"):
+            continue
+        try:
+            is_meant = re.match(expression.removeprefix("+:"), module) is not None
+        except re.error as error:
+            raise DamagedCheckpoint(
+                f"{config.path} (dynamic) has {expression!r}, which is no regular expression: "
+                f"{error}."
+            ) from error
+        if is_meant:
+            values.update(changed)
+            break
+    changed = config.section("extra_config").values.get(module)
+    if isinstance(changed, dict):
+        values.update(changed)
+    return Config(config.path, values)
 
 
 def _settings(config: Config, known_bits: tuple[int, ...]) -> _Settings:

@@ -52,7 +52,7 @@ def find_grid(
         return Grid(num_rows, 1, 1, num_columns)
     if len(shape) == len(weight) and shape[:-2] == weight[:-2]:
         rows, columns = shape[-2:]
-        if block is not None and len(block) == 2:
+        if block is not None and len(block) == 2 and all(type(n) is int and n > 0 for n in block):
             block_rows, block_columns = block
             if (-(-num_rows // block_rows), -(-num_columns // block_columns)) == (rows, columns):
                 return Grid(rows, columns, block_rows, block_columns)

@@ -13,11 +13,11 @@ from convert.dequantize.bitsandbytes import bitsandbytes_parts
 from convert.dequantize.compressed_tensors import compressed_weight
 from convert.dequantize.fp4 import mx4_weight, turned_mx4_weight
 from convert.dequantize.fp8 import fp8_parts, modelopt_parts
-from convert.dequantize.gptq import awq_weight, gptq_weight
+from convert.dequantize.gptq import awq_weight, gptq_weight, of_module
 from convert.dequantize.hqq import hqq_parts
 from convert.dequantize.torchao import torchao_parts
 from convert.dequantize.weight import Shared
-from convert.errors import MissingFile
+from convert.errors import MissingFile, UnsupportedModel
 from convert.safetensors_file import StoredTensor
 
 Parts = Mapping[str, StoredTensor]
@@ -37,6 +37,7 @@ class Scheme:
 
 
 def _gptq(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    config = of_module(config, module)
     names = ("qweight", "qzeros", "scales", "g_idx")
     return _packed(module, parts, names, lambda name, own: gptq_weight(name, own, config, shared))
 
@@ -44,6 +45,29 @@ def _gptq(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
 def _awq(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
     names = ("qweight", "qzeros", "scales")
     return _packed(module, parts, names, lambda name, own: awq_weight(name, own, config, shared))
+
+
+# How AutoRound packs: GPTQ's tensors, whose zero points are stored less one or as they are,
+# or AWQ's (auto_round/inference/backend.py).
+_AUTO_ROUND = {
+    "auto_round:auto_gptq": "gptq",
+    "auto_round": "gptq_v2",
+    "auto_round:gptqmodel": "gptq_v2",
+}
+
+
+def _auto_round(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    packing = config.text("packing_format", "auto_round:auto_gptq")
+    if packing == "auto_round:auto_awq":
+        return _awq(module, parts, of_module(config, module), shared)
+    if packing not in _AUTO_ROUND:
+        known = ", ".join([*_AUTO_ROUND, "auto_round:auto_awq"])
+        raise UnsupportedModel(
+            f"{config.path} has packing_format = {packing!r}; of AutoRound's, {known} can be read. "
+            "Use the unquantized checkpoint of this model."
+        )
+    settings = {**config.values, "checkpoint_format": _AUTO_ROUND[packing]}
+    return _gptq(module, parts, Config(config.path, settings), shared)
 
 
 def _packed(
@@ -112,6 +136,13 @@ SCHEMES: tuple[Scheme, ...] = (
         reads="4 bits, layout `gemm`",
         kept_as="`Q5_0`, `Q8_0`",
         read_module=_awq,
+    ),
+    Scheme(
+        method="auto-round",
+        title="AutoRound",
+        reads="its packings of GPTQ's and AWQ's kind",
+        kept_as="as theirs",
+        read_module=_auto_round,
     ),
     Scheme(
         method="fp8",

@@ -92,3 +92,47 @@ def test_nvfp4_of_nvidias_multiplies_by_both_scales() -> None:
     assert found.tensors["layer.weight"].read_rows(0, 32).tolist() == (
         expected.reshape(32, -1).tolist()
     )
+
+
+# --- settings of single modules, and AutoRound's names for GPTQ's and AWQ's -----------------
+
+
+def weight_of(golden: str, settings: dict[str, Any]) -> bytes:
+    tensors = {
+        name: tensor
+        for name, tensor in SafetensorsFile(GOLDEN / f"{golden}.safetensors").tensors.items()
+        if name != "expected"
+    }
+    found = dequantized(tensors, Config("config.json", settings))
+    assert found is not None
+    return found.tensors["layer.weight"].read_rows(0, 32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("golden", "method", "version", "packing_format"),
+    [
+        ("gptq-4", "gptq", "gptq", "auto_round:auto_gptq"),
+        ("gptq-4-version-2", "gptq", "gptq_v2", "auto_round"),
+        ("awq", "awq", None, "auto_round:auto_awq"),
+    ],
+)
+def test_auto_round_packs_as_others_do(
+    golden: str, method: str, version: str | None, packing_format: str
+) -> None:
+    common = {"bits": 4, "group_size": 32}
+    theirs = {**common, "quant_method": "auto-round", "packing_format": packing_format}
+    ours = {**common, "quant_method": method, "checkpoint_format": version}
+    assert weight_of(golden, theirs) == weight_of(golden, ours)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quant_method": "gptq", "dynamic": {"-:l": {}, "+:^lay.*": {"bits": 8}}},
+        {"quant_method": "auto-round", "extra_config": {"layer": {"bits": 8}}},
+    ],
+)
+def test_a_module_has_settings_of_its_own(settings: dict[str, Any]) -> None:
+    common = {"bits": 4, "group_size": 32}
+    plain = {"quant_method": "gptq", "bits": 8, "group_size": 32}
+    assert weight_of("gptq-8", {**common, **settings}) == weight_of("gptq-8", plain)
