@@ -20,7 +20,14 @@ from convert.dequantize.bits import WORD_BITS, unpack
 from convert.dequantize.fp4 import mx4_weight, nv4_weight
 from convert.dequantize.repack import Integers
 from convert.dequantize.scaled import scaled_weight
-from convert.dequantize.weight import IntegerWeight, Shared, all_of, demand, floats_of
+from convert.dequantize.weight import (
+    IntegerWeight,
+    Shared,
+    all_of,
+    demand,
+    floats_of,
+    matrix_shape,
+)
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
 
@@ -131,8 +138,8 @@ def _packed_integers(
         raise UnsupportedModel(f"{weights.path} has num_bits = {bits}; at most 8 can be read.")
     packed, scale = demand(parts["weight_packed"], None, *_WORDS), parts["weight_scale"]
     demand(scale, None, StoredType.F16, StoredType.BF16, StoredType.F32)
-    num_rows, words = packed.shape
-    num_groups = scale.shape[-1] if len(scale.shape) > 1 else 1
+    num_rows, words = matrix_shape(packed)
+    _, num_groups = matrix_shape(scale)
     row_items = words * WORD_BITS // bits
     if weights.text("strategy", "channel") in ("group", "tensor_group"):
         row_items = num_groups * weights.integer("group_size")

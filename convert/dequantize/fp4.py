@@ -27,7 +27,9 @@ from convert.dequantize.weight import (
     all_of,
     demand,
     floats_of,
+    matrix_shape,
 )
+from convert.errors import DamagedCheckpoint
 from convert.safetensors_file import StoredTensor, StoredType
 
 MX_GROUP, NV_GROUP = 32, 16
@@ -104,6 +106,11 @@ def mx4_weight(
     """
     demand(codes, None, StoredType.U8)
     demand(scales, None, StoredType.U8, StoredType.F8_E8M0)
+    if len(scales.shape) < 2 or min(scales.shape) < 1:
+        raise DamagedCheckpoint(
+            f"{scales.file.path}: {scales.name} has shape {list(scales.shape)}, but it must be a "
+            "matrix, or a stack of them."
+        )
     shape = (*scales.shape[:-1], scales.shape[-1] * MX_GROUP)
     in_blocks = (*scales.shape, MX_GROUP // 2)
     demand(codes, in_blocks if codes.shape == in_blocks else (*shape[:-1], shape[-1] // 2))
@@ -143,7 +150,7 @@ def nv4_weight(
     shared: Shared,
 ) -> StoredTensor:
     """`codes` of shape (rows, items / 2), `scales` (rows, items / 16). Raises as `demand`."""
-    rows, octets = demand(codes, None, StoredType.U8).shape
+    rows, octets = matrix_shape(demand(codes, None, StoredType.U8))
     demand(scales, (rows, octets * 2 // NV_GROUP), StoredType.F8_E4M3)
     demand(factor, (1,) if factor.shape else (), StoredType.F32)
     return Nv4Weight(

@@ -26,7 +26,7 @@ from convert.config import Config
 from convert.dequantize.bits import WORD_BITS, unpack
 from convert.dequantize.number_formats import decoded
 from convert.dequantize.repack import Integers
-from convert.dequantize.weight import IntegerWeight, Shared, demand
+from convert.dequantize.weight import IntegerWeight, Shared, demand, matrix_shape
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
 
@@ -200,7 +200,7 @@ def gptq_weight(
             f"{config.path} has checkpoint_format = {version!r}; of GPTQ's, "
             f"{', '.join(_GPTQ_FORMATS)} can be read. Use the unquantized checkpoint."
         )
-    words, num_rows = parts["qweight"].shape
+    words, num_rows = matrix_shape(parts["qweight"])
     row_items = words * WORD_BITS // settings.bits
     added = _GPTQ_FORMATS[version]
     group_size = settings.group_size or row_items
@@ -236,7 +236,7 @@ def awq_weight(
             "Use the unquantized checkpoint of this model."
         )
     settings = _settings(config, _AWQ_BITS)
-    row_items, words = parts["qweight"].shape
+    row_items, words = matrix_shape(parts["qweight"])
     num_rows = words * WORD_BITS // settings.bits
     group_size = settings.group_size or row_items
     _check_shapes(parts, settings.bits, num_rows, -(-row_items // group_size))

@@ -50,7 +50,7 @@ def find_grid(
         return Grid(1, 1, num_rows, num_columns)
     if math.prod(shape) == matrices * num_rows and shape[-1:] in ((1,), (num_rows,)):
         return Grid(num_rows, 1, 1, num_columns)
-    if len(shape) == len(weight) and shape[:-2] == weight[:-2]:
+    if len(shape) == len(weight) and min(shape) > 0 and shape[:-2] == weight[:-2]:
         rows, columns = shape[-2:]
         if block is not None and len(block) == 2 and all(type(n) is int and n > 0 for n in block):
             block_rows, block_columns = block
@@ -148,9 +148,9 @@ def scaled_weight(
     """
     demand(codes, None)
     demand(scale, None)
-    if len(codes.shape) < 2:
+    if len(codes.shape) < 2 or min(codes.shape) < 1:
         raise UnsupportedModel(
-            f"{codes.file.path}: {codes.name} is a quantized vector, which cannot be read. Use the "
+            f"{codes.file.path}: {codes.name} is quantized, but no matrix. Use the "
             "unquantized checkpoint of this model."
         )
     parts = {"codes": codes, "scale": scale}

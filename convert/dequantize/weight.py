@@ -94,8 +94,21 @@ def floats_of(tensor: StoredTensor, start: int, stop: int) -> NDArray[np.float32
 
 
 def all_of(tensor: StoredTensor) -> NDArray[Any]:
-    """A small part as stored, in its shape."""
+    """A small part as stored, in its shape. Raises `DamagedCheckpoint` if it is empty."""
+    if 0 in tensor.shape:
+        raise DamagedCheckpoint(f"{tensor.file.path}: {tensor.name} is empty.")
     return tensor.read_rows(0, tensor.num_rows).reshape(tensor.shape)
+
+
+def matrix_shape(tensor: StoredTensor) -> tuple[int, int]:
+    """Rows and columns of a part. Raises `DamagedCheckpoint` if it is no matrix, or empty."""
+    if len(tensor.shape) != 2 or min(tensor.shape) < 1:
+        raise DamagedCheckpoint(
+            f"{tensor.file.path}: {tensor.name} has shape {list(tensor.shape)}, but it must be a "
+            "matrix."
+        )
+    rows, columns = tensor.shape
+    return rows, columns
 
 
 def demand(tensor: StoredTensor, shape: tuple[int, ...] | None, *types: StoredType) -> StoredTensor:
