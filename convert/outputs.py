@@ -6,6 +6,7 @@ Knows no rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,11 +98,22 @@ def read_source(
             *checkpoint.notes,
             *hyper.notes,
             *purpose.notes,
+            *_notes_on_training(name),
             *_notes_on_case(directory, vocabulary),
             *vocabulary.notes,
         ),
     )
     return _as_reranker(source, purpose) if purpose.ranks else source
+
+
+def _notes_on_training(name: str) -> tuple[str, ...]:
+    """Of a model that was trained to be rounded, as its publisher's name of it says."""
+    if re.search(r"qat[-_.]?(?:int4|q4_0)", name, re.IGNORECASE) is None:
+        return ()
+    return (
+        "By its name, this model was trained to be rounded to 4 bits (QAT): of the small types, "
+        "Q4_0 is the one that it was made for.",
+    )
 
 
 def _notes_on_case(directory: Path, vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convert.__main__ import main
 from convert.checkpoint import Checkpoint
 from convert.config import Config
 from convert.dequantize.quantization import dequantized
@@ -136,3 +137,18 @@ def test_a_module_has_settings_of_its_own(settings: dict[str, Any]) -> None:
     common = {"bits": 4, "group_size": 32}
     plain = {"quant_method": "gptq", "bits": 8, "group_size": 32}
     assert weight_of("gptq-8", {**common, **settings}) == weight_of("gptq-8", plain)
+
+
+# --- trained to be quantized ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("gemma-3-4b-it-qat-q4_0-unquantized", 1), ("aquatic-q4_0", 0)]
+)
+def test_a_model_trained_for_q4_0_is_known_by_its_name(
+    name: str, count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / name, Shape())
+    assert main(["plan", str(source), "--types", "Q4_0", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert sum("(QAT)" in text for text in notes) == count
