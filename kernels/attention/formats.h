@@ -33,9 +33,14 @@ ALWAYS_INLINE void raise(float *most, f32x16 x) { store(most, max(load<f32x16>(m
 ALWAYS_INLINE u16x32 larger(u16x32 a, u16x32 b) {
 #if defined(__AVX512BW__)
     return bits<u16x32>(_mm512_max_epu16(bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX2__)
+    auto x = bits<Split<__m256i, u16x32>>(a);
+    const auto y = bits<Split<__m256i, u16x32>>(b);
+    for (int i = 0; i < 2; i++) x.part[i] = _mm256_max_epu16(x.part[i], y.part[i]);
+    return bits<u16x32>(x);
 #else
     const i16x32 x = bits<i16x32>(a), y = bits<i16x32>(b);
-    return bits<u16x32>(x > y ? x : y);
+    return bits<u16x32>(choose(x > y, x, y));
 #endif
 }
 
@@ -57,13 +62,18 @@ ALWAYS_INLINE uint16_t largest(u16x32 v) {
 }
 
 // Infinity for what is not a number.
-ALWAYS_INLINE u16x32 bounded(u16x32 magnitudes) { return magnitudes < (uint16_t)0x7c00 ? magnitudes : u16x32{} + (uint16_t)0x7c00; }
+ALWAYS_INLINE u16x32 bounded(u16x32 magnitudes) { return choose(magnitudes < (uint16_t)0x7c00, magnitudes, all_lanes<u16x32>((uint16_t)0x7c00)); }
 
 template <class Format> ALWAYS_INLINE void keys_by_values(const Format &format, const char *const rows[16], int i, int count, f32x16 *out) {
     for (int j = 0; j < count; j += 16) {
+        alignas(64) float values[16][16];
+        const float *row[16];
+        for (int r = 0; r < 16; r++) {
+            store(values[r], format.values(rows[r], i + j, count - j));
+            row[r] = values[r];
+        }
         u32x16 t[16];
-        for (int r = 0; r < 16; r++) t[r] = bits<u32x16>(format.values(rows[r], i + j, count - j));
-        transpose16(t);
+        transpose_rows(row, 0, t);
         for (int n = 0; n < 16; n++) out[(j + n) * key_blocks] = bits<f32x16>(t[n]);
     }
 }
@@ -84,14 +94,17 @@ struct F16Cells {
         for (int j = 0; j < count; j += 32) {
             u32x16 t[16];
             const int many = count - j < 32 ? count - j : 32;
-            if (many == 32)
-                for (int r = 0; r < 16; r++) t[r] = load<u32x16>(rows[r] + 2 * (i + j));
-            else
+            if (many == 32) {
+                transpose_rows(rows, 2 * (size_t)(i + j), t);
+            } else {
+                uint16_t values[16][32] = {};
+                const uint16_t *row[16];
                 for (int r = 0; r < 16; r++) {
-                    t[r] = u32x16{};
-                    memcpy(&t[r], rows[r] + 2 * (i + j), 2 * (size_t)many);
+                    memcpy(values[r], rows[r] + 2 * (i + j), 2 * (size_t)many);
+                    row[r] = values[r];
                 }
-            transpose16(t);
+                transpose_rows(row, 0, t);
+            }
             for (int n = 0; n < many / 2; n++)
                 f16_pairs_to_f32(t[n], out[(j + 2 * n) * key_blocks], out[(j + 2 * n + 1) * key_blocks]);
         }
@@ -134,27 +147,26 @@ struct F16Cells {
     static ALWAYS_INLINE u32x16 largest_of_each(const u16x32 of[16]) {
         u32x16 v[16];
         for (int i = 0; i < 16; i++) v[i] = bits<u32x16>(of[i]);
-#define APPLIANCE_LARGER(count, ...)                                                                         \
-    for (int i = 0; i < count; i++) v[i] = larger_of(__VA_ARGS__);
-#define APPLIANCE_LANES(...) __builtin_shufflevector(v[2 * i], v[2 * i + 1], __VA_ARGS__)
-        APPLIANCE_LARGER(8, APPLIANCE_LANES(0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29),
-                         APPLIANCE_LANES(2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31))
-        APPLIANCE_LARGER(4, APPLIANCE_LANES(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-                         APPLIANCE_LANES(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-        APPLIANCE_LARGER(2, APPLIANCE_LANES(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-                         APPLIANCE_LANES(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-        APPLIANCE_LARGER(1, APPLIANCE_LANES(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
-                         APPLIANCE_LANES(4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
-#undef APPLIANCE_LARGER
+        const auto halve = [&](int count, auto low, auto high) {
+            for (int i = 0; i < count; i++) v[i] = larger_of(low(v[2 * i], v[2 * i + 1]), high(v[2 * i], v[2 * i + 1]));
+        };
+#define APPLIANCE_LANES(...) [](u32x16 a, u32x16 b) { return shuffle<__VA_ARGS__>(a, b); }
+        halve(8, APPLIANCE_LANES(0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29),
+              APPLIANCE_LANES(2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31));
+        halve(4, APPLIANCE_LANES(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+              APPLIANCE_LANES(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31));
+        halve(2, APPLIANCE_LANES(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+              APPLIANCE_LANES(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31));
+        halve(1, APPLIANCE_LANES(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+              APPLIANCE_LANES(4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31));
 #undef APPLIANCE_LANES
         const u32x16 both = larger_of(v[0], v[0] >> 16) & 0xffffu;
-        return both < 0x7c00u ? both : u32x16{} + 0x7c00u;
+        return choose(both < 0x7c00u, both, all_lanes<u32x16>(0x7c00u));
     }
 };
 
 // Blocks of 32 values.
 template <int Bytes> struct Blocks {
-    typedef uint32_t Half __attribute__((vector_size(32)));
     static size_t row_bytes(int count) { return (size_t)(count / 32 * Bytes); }
     static ALWAYS_INLINE const char *block(const char *row, int i) { return row + i / 32 * Bytes; }
     static ALWAYS_INLINE uint16_t half_bits(const char *from) {
@@ -163,13 +175,6 @@ template <int Bytes> struct Blocks {
         return h;
     }
     static ALWAYS_INLINE float half_at(const char *from) { return f16_to_f32(half_bits(from)); }
-    // 32 bytes from each.
-    static ALWAYS_INLINE u32x16 load_halves(const char *low, const char *high) {
-        Split<Half, u32x16> both;
-        memcpy(&both.part[0], low, sizeof(Half));
-        memcpy(&both.part[1], high, sizeof(Half));
-        return bits<u32x16>(both);
-    }
     // The values of four bits: 0 .. 15 of a block are its low halves of bytes, 16 .. 31 the high ones.
     static ALWAYS_INLINE i32x16 nibbles(const char *from, int i) {
         u8x16 x;
@@ -214,16 +219,14 @@ struct Q8Cells : Blocks<34> {
     }
 
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
-        u32x16 t[16];
         uint16_t scale[2][16];
-        const int second = count > 32 ? 34 : 0; // where the next block is; if there is none, the same
+        const size_t first = row_bytes(i), second = first + (count > 32 ? 34 : 0); // if there is no next block, the same
         for (int r = 0; r < 16; r++) {
-            const char *const b = block(rows[r], i);
-            memcpy(&scale[0][r], b, 2);
-            memcpy(&scale[1][r], b + second, 2);
-            t[r] = load_halves(b + 2, b + second + 2);
+            memcpy(&scale[0][r], rows[r] + first, 2);
+            memcpy(&scale[1][r], rows[r] + second, 2);
         }
-        transpose16(t);
+        u32x16 t[16];
+        transpose_halves(rows, first + 2, second + 2, t);
         for (int n = 0; n < count / 4; n++) {
             const f32x16 d = load_f16(scale[n / 8]);
             const i32x16 x = bits<i32x16>(t[n]);
@@ -263,8 +266,8 @@ struct Q5Cells : Blocks<24> {
         const char *const b = block(row, i);
         uint16_t high[2];
         memcpy(high, b + 4, 4);
-        constexpr i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        const i32x16 fifth = (splat((int32_t)high[i / 16 & 1]) >> lane & 1) << 4;
+        alignas(64) static constexpr int32_t lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        const i32x16 fifth = (splat((int32_t)high[i / 16 & 1]) >> load<i32x16>(lane) & 1) << 4;
         return fma(to_f32(nibbles(b + 8, i) | fifth), splat(half_at(b)), splat(half_at(b + 2)));
     }
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
@@ -308,7 +311,7 @@ template <ggml_type Type, int Block, int Bytes> struct OtherCells {
         for (int c = 0; c < cells; c++)
             for (int j = 0; j < count; j += 16) {
                 const u32x16 x = bits<u32x16>(values(rows[c], i + j, count - j)) & 0x7fffffffu;
-                const f32x16 here = bits<f32x16>(x < 0x7f800000u ? x : u32x16{} + 0x7f800000u);
+                const f32x16 here = bits<f32x16>(choose(x < 0x7f800000u, x, all_lanes<u32x16>(0x7f800000u)));
                 raise(of_value + j, here);
                 if (of_cell) of_cell[c] = std::max(of_cell[c], largest_lane(here));
             }

@@ -32,7 +32,7 @@ ALWAYS_INLINE f32x16 weight_of(f32x16 x) {
     p = fma(p, r, splat(1.0f));
     p = fma(p, r, splat(1.0f));
     const f32x16 e = bits<f32x16>(bits<i32x16>(p) + (bits<i32x16>(shifted) << 23));
-    return e < 0x1p-100f ? f32x16{} : e;
+    return choose(e < 0x1p-100f, f32x16{}, e);
 }
 
 // In units of 2^-30.

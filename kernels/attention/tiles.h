@@ -30,8 +30,8 @@ ALWAYS_INLINE f32x16 select(uint32_t set, f32x16 a, f32x16 b) {
 #if defined(__AVX512F__)
     return bits<f32x16>(_mm512_mask_blend_ps((__mmask16)set, bits<__m512>(b), bits<__m512>(a)));
 #else
-    constexpr i32x16 lane = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-    return (splat((int32_t)set) & lane) != 0 ? a : b;
+    alignas(64) static constexpr int32_t lane[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    return choose((splat((int32_t)set) & load<i32x16>(lane)) != 0, a, b);
 #endif
 }
 

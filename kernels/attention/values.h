@@ -71,7 +71,7 @@ template <class Values> void add_values(const Task &task, const View::Piece &pie
             for (int n = 0; n < vectors; n++) {
                 f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
                 // A row that does not see the cell takes it 0 times, which must be 0.
-                if (piece.seen >= 0) x = bits<f32x16>(bits<u32x16>(x) & 0x7fffffffu) < INFINITY ? x : f32x16{};
+                if (piece.seen >= 0) x = choose(bits<f32x16>(bits<u32x16>(x) & 0x7fffffffu) < INFINITY, x, f32x16{});
                 values[c * (chunk / 16) + n] = x;
             }
         for (int i = 0; i < seers.count; i += queries_at_once)

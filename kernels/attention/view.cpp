@@ -12,8 +12,6 @@ namespace {
 constexpr uint16_t minus_infinity = 0xfc00;
 constexpr int enough_cells = 16; // for pieces of their own
 
-typedef uint16_t u16x32_mask __attribute__((vector_size(64)));
-
 // A bit for each of 64 values that is not -inf, and whether any of these is a bias.
 struct Word {
     uint64_t seen;

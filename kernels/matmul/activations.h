@@ -55,9 +55,9 @@ template <class F> struct Packed {
 
 // The sum of 16 lanes: exact, since they are whole numbers.
 ALWAYS_INLINE int32_t sum_of(i32x16 x) {
-    int32_t sum = 0;
-    for (int i = 0; i < 16; i++) sum += x[i];
-    return sum;
+    x += shuffle<8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7>(x, x);
+    x += shuffle<4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11>(x, x);
+    return x[0] + x[1] + x[2] + x[3];
 }
 
 // Not a number, if one of them is none: as bits, these are the largest.
@@ -65,10 +65,13 @@ ALWAYS_INLINE float largest_magnitude(const float *x, int count) {
     i32x16 largest{};
     for (int i = 0; i < count; i += 16) {
         const i32x16 v = load<i32x16>(x + i) & 0x7fffffff;
-        largest = v > largest ? v : largest;
+        largest = choose(v > largest, v, largest);
     }
+    const auto further = [&](i32x16 other) { largest = choose(other > largest, other, largest); };
+    further(shuffle<8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7>(largest, largest));
+    further(shuffle<4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11>(largest, largest));
     int32_t result = 0;
-    for (int i = 0; i < 16; i++) result = largest[i] > result ? largest[i] : result;
+    for (int i = 0; i < 4; i++) result = largest[i] > result ? largest[i] : result;
     return bits<float>(result);
 }
 
@@ -94,10 +97,7 @@ template <class F> void pack_row(const float *x, int64_t k, uint32_t *tile, int 
         for (int i = 0; i < P::values_per_scale / 16; i++) {
             const i32x16 q = round_to_i32(load<f32x16>(x + at + 16 * i) * scaling.inverse);
             sum16[i] = sum_of(q);
-            typedef int8_t i8x16 __attribute__((vector_size(16)));
-            const i8x16 narrow = __builtin_convertvector(q, i8x16);
-            uint32_t dwords[4];
-            memcpy(dwords, &narrow, 16);
+            const u32x4 dwords = bits<u32x4>(narrow(q));
             for (int j = 0; j < 4; j++) bytes[(at / 4 + 4 * i + j) * rows + m] = dwords[j];
         }
         if constexpr (P::by_256) {

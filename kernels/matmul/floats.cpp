@@ -11,6 +11,8 @@ namespace {
 
 #if defined(__AVX512F__)
 constexpr int rows_together = 4, activations_together = 6;
+#elif defined(__AVX2__)
+constexpr int rows_together = 2, activations_together = 3;
 #else
 constexpr int rows_together = 2, activations_together = 2;
 #endif
@@ -22,12 +24,7 @@ struct F16 {
 
 struct BF16 {
     static constexpr int type = 30, bytes = 2;
-    static ALWAYS_INLINE f32x16 read(const uint8_t *from) {
-        typedef uint16_t u16x16 __attribute__((vector_size(32)));
-        u16x16 half;
-        memcpy(&half, from, sizeof half);
-        return bits<f32x16>(__builtin_convertvector(half, u32x16) << 16);
-    }
+    static ALWAYS_INLINE f32x16 read(const uint8_t *from) { return bits<f32x16>(load_u16(from) << 16); }
 };
 
 struct F32 {
@@ -44,8 +41,8 @@ template <class F> ALWAYS_INLINE f32x16 read_part(const uint8_t *from, int64_t c
 
 // Halves are added to halves, four times.
 ALWAYS_INLINE float sum_of_lanes(f32x16 x) {
-    x += __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    x += shuffle<8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7>(x, x);
+    x += shuffle<4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11>(x, x);
     return (x[0] + x[2]) + (x[1] + x[3]);
 }
 

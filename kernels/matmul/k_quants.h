@@ -22,7 +22,7 @@ ALWAYS_INLINE void unpack_scales_6bit(const Rows &rows, size_t at, Unpacked &out
 struct Q4_K {
     static constexpr int type = 12, block_values = 256, block_bytes = 144;
     static constexpr int values_per_scale = 32, offset = 0, minimum_pairs = 4;
-    static constexpr bool small_bytes = true;
+    static constexpr int largest = 15; // byte
 
     // Nibbles stay as they are in the file: writing 32 vectors and taking them apart where they are used is
     // less than writing 64.
@@ -40,7 +40,7 @@ struct Q4_K {
 struct Q5_K {
     static constexpr int type = 13, block_values = 256, block_bytes = 176;
     static constexpr int values_per_scale = 32, offset = 0, minimum_pairs = 4;
-    static constexpr bool small_bytes = true;
+    static constexpr int largest = 31; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -70,7 +70,7 @@ struct Q5_K {
 struct Q6_K {
     static constexpr int type = 14, block_values = 256, block_bytes = 210;
     static constexpr int values_per_scale = 16, offset = 32, minimum_pairs = 0;
-    static constexpr bool small_bytes = true;
+    static constexpr int largest = 63; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[4 * scale + four]; }
 
@@ -101,7 +101,7 @@ struct Q6_K {
 struct Q3_K {
     static constexpr int type = 11, block_values = 256, block_bytes = 110;
     static constexpr int values_per_scale = 16, offset = 4, minimum_pairs = 0;
-    static constexpr bool small_bytes = true;
+    static constexpr int largest = 7; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[4 * scale + four]; }
 
@@ -139,7 +139,7 @@ struct Q3_K {
 struct Q2_K {
     static constexpr int type = 10, block_values = 256, block_bytes = 84;
     static constexpr int values_per_scale = 16, offset = 0, minimum_pairs = 8;
-    static constexpr bool small_bytes = true;
+    static constexpr int largest = 3; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[4 * scale + four]; }
 

@@ -65,7 +65,8 @@ template <class B> ALWAYS_INLINE u8x64 fifth_bits(const B &blocks, int block, in
 
 struct Q4_0 {
     static constexpr int type = 2, block_values = 32, block_bytes = 18, offset = 8;
-    static constexpr bool has_minimum = false, small_bytes = true;
+    static constexpr bool has_minimum = false;
+    static constexpr int largest = 15; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -78,7 +79,8 @@ struct Q4_0 {
 
 struct Q4_1 {
     static constexpr int type = 3, block_values = 32, block_bytes = 20, offset = 0;
-    static constexpr bool has_minimum = true, small_bytes = true;
+    static constexpr bool has_minimum = true;
+    static constexpr int largest = 15; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -91,7 +93,8 @@ struct Q4_1 {
 
 struct Q5_0 {
     static constexpr int type = 6, block_values = 32, block_bytes = 22, offset = 16;
-    static constexpr bool has_minimum = false, small_bytes = true;
+    static constexpr bool has_minimum = false;
+    static constexpr int largest = 31; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -104,7 +107,8 @@ struct Q5_0 {
 
 struct Q5_1 {
     static constexpr int type = 7, block_values = 32, block_bytes = 24, offset = 0;
-    static constexpr bool has_minimum = true, small_bytes = true;
+    static constexpr bool has_minimum = true;
+    static constexpr int largest = 31; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -117,7 +121,8 @@ struct Q5_1 {
 
 struct Q8_0 {
     static constexpr int type = 8, block_values = 32, block_bytes = 34, offset = 128;
-    static constexpr bool has_minimum = false, small_bytes = false;
+    static constexpr bool has_minimum = false;
+    static constexpr int largest = 255; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -134,7 +139,8 @@ alignas(16) inline constexpr uint8_t iq4_values[16] = {1, 24, 45, 63, 79, 93, 10
 
 struct IQ4_NL {
     static constexpr int type = 20, block_values = 32, block_bytes = 18, offset = 128;
-    static constexpr bool has_minimum = false, small_bytes = false;
+    static constexpr bool has_minimum = false;
+    static constexpr int largest = 241; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 
@@ -148,7 +154,7 @@ struct IQ4_NL {
 struct IQ4_XS {
     static constexpr int type = 23, block_values = 256, block_bytes = 136;
     static constexpr int values_per_scale = 32, offset = 128, minimum_pairs = 0;
-    static constexpr bool small_bytes = false;
+    static constexpr int largest = 241; // byte
 
     static ALWAYS_INLINE u8x64 bytes(const Unpacked &w, int scale, int four) { return w.bytes[8 * scale + four]; }
 

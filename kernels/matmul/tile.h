@@ -8,37 +8,9 @@
 
 #include <type_traits>
 
-#include "activations.h"
-#include "unpacked.h"
+#include "dot.h"
 
 namespace VARIANT {
-
-#if defined(__ARM_NEON)
-
-} // namespace VARIANT
-
-#include "tile_neon.h"
-
-namespace VARIANT {
-
-#else
-
-template <class F> ALWAYS_INLINE i32x16 dot4(i32x16 sum, u8x64 weights, i32x16 activations) {
-    if constexpr (F::small_bytes) return dot_u8_i8(sum, weights, bits<i8x64>(activations));
-    return dot_u8_i8_any(sum, weights, bits<i8x64>(activations));
-}
-
-// Four values of every weight row times those of every row of activations: the latter are read once
-// for both groups.
-template <class F, int M>
-ALWAYS_INLINE void add_fours(const Unpacked *w, int scale, int four, const uint32_t *bytes, i32x16 dot[M][groups]) {
-    u8x64 weights[groups];
-    for (int g = 0; g < groups; g++) weights[g] = F::bytes(w[g], scale, four);
-    for (int m = 0; m < M; m++) {
-        const i32x16 four = splat4(bytes + m);
-        for (int g = 0; g < groups; g++) dot[m][g] = dot4<F>(dot[m][g], weights[g], four);
-    }
-}
 
 // totals[groups m + g] += 256 values of 16 rows w[g] x row m, for formats with one activation scale
 // per 256 values.
@@ -49,16 +21,13 @@ template <class F, int M> void multiply_256(const Unpacked *w, const Packed<F> &
     f32x16 part[M][groups];
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) part[m][g] = f32x16{};
-#pragma GCC unroll 2
-    for (int j = 0; j < 256 / per_scale; j++) {
+    const auto add = [&](int j) {
         i32x16 dot[M][groups];
-        for (int m = 0; m < M; m++)
-            for (int g = 0; g < groups; g++) dot[m][g] = F::offset ? splat(sums[j * M + m]) : i32x16{};
-#pragma GCC unroll 8
-        for (int i = 0; i < fours; i++) add_fours<F, M>(w, j, i, bytes + (j * fours + i) * M, dot);
+        dot_of_scale<F, M, fours>(w, j, bytes + j * fours * M, sums + j * M, dot);
         for (int m = 0; m < M; m++)
             for (int g = 0; g < groups; g++) part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[j], part[m][g]);
-    }
+    };
+    for (int j = 0; j < 256 / per_scale; j += 2) add(j), add(j + 1); // (which of two nibbles is meant is known)
     if constexpr (F::minimum_pairs > 0) {
         i32x16 dot[M][groups];
         for (int m = 0; m < M; m++)
@@ -83,14 +52,10 @@ void multiply_32(const Unpacked *w, int from, const Packed<F> &x, int64_t first,
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) part[m][g] = totals[groups * m + g];
     for (int j = 0; j < count; j++) {
-        const uint32_t *bytes = x.bytes + (first + j) * 8 * M;
         const float *scales = x.scales + (first + j) * M;
         const int32_t *sums = x.sums + (first + j) * M;
         i32x16 dot[M][groups];
-        for (int m = 0; m < M; m++)
-            for (int g = 0; g < groups; g++) dot[m][g] = F::offset ? splat(sums[m]) : i32x16{};
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) add_fours<F, M>(w, from + j, i, bytes + i * M, dot);
+        dot_of_scale<F, M, 8>(w, from + j, x.bytes + (first + j) * 8 * M, sums, dot);
         for (int m = 0; m < M; m++)
             for (int g = 0; g < groups; g++)
                 part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[from + j] * splat(scales[m]), part[m][g]);
@@ -102,8 +67,6 @@ void multiply_32(const Unpacked *w, int from, const Packed<F> &x, int64_t first,
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) totals[groups * m + g] = part[m][g];
 }
-
-#endif
 
 // Calls call(M) with the constant M = rows, which is 1 to tile_rows.
 template <class Call, int M = 1> ALWAYS_INLINE void with_rows(int rows, Call call) {

@@ -27,9 +27,8 @@ struct Rows {
     const uint8_t *row[16];
     ptrdiff_t ahead;
 
-    template <class V> ALWAYS_INLINE V read(int r, size_t offset) const {
-        __builtin_prefetch(row[r] + offset + ahead, 0, 2);
-        return load<V>(row[r] + offset);
+    ALWAYS_INLINE void ask(size_t offset) const {
+        for (int r = 0; r < 16; r++) __builtin_prefetch(row[r] + offset + ahead, 0, 2);
     }
 };
 
@@ -50,18 +49,14 @@ ALWAYS_INLINE void gather_dwords(const Rows &rows, size_t offset, u32x16 *t) {
     }
 }
 
-ALWAYS_INLINE void prefetch(const Rows &rows, size_t offset) {
-    for (int r = 0; r < 16; r++) __builtin_prefetch(rows.row[r] + offset + rows.ahead, 0, 2);
-}
-
 // The same of 16 dwords.
 ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
-    prefetch(rows, offset);
+    rows.ask(offset);
     for (int i = 0; i < 4; i++) gather_dwords(rows, offset + 16 * (size_t)i, t + 4 * i);
 }
 
 ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
-    prefetch(rows, offset);
+    rows.ask(offset);
     gather_dwords(rows, offset, t);
 }
 
@@ -69,29 +64,14 @@ ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
 
 // Dwords from 16 rows that need not lie beside each other: t[j] holds dword j of each.
 ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
-    for (int r = 0; r < 16; r++) t[r] = rows.read<u32x16>(r, offset);
-    transpose16(t);
+    rows.ask(offset);
+    transpose_rows(rows.row, offset, t);
 }
-
-typedef uint32_t u32x4 __attribute__((vector_size(16)));
 
 // The same of 16 bytes of each row.
 ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
-    u32x16 z[4];
-    for (int q = 0; q < 4; q++) {
-        u32x4 part[4];
-        for (int i = 0; i < 4; i++) part[i] = rows.read<u32x4>(4 * i + q, offset);
-        memcpy(&z[q], part, 64);
-    }
-    u32x16 s[4];
-    for (int q = 0; q < 2; q++) { // rows q and q + 2 change halves of their 16 bytes
-        s[q] = __builtin_shufflevector(z[q], z[q + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
-        s[q + 2] = __builtin_shufflevector(z[q], z[q + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-    }
-    for (int q = 0; q < 4; q += 2) {
-        t[q] = __builtin_shufflevector(s[q], s[q + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
-        t[q + 1] = __builtin_shufflevector(s[q], s[q + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-    }
+    rows.ask(offset);
+    transpose4([&](int r) { return load<u32x4>(rows.row[r] + offset); }, t);
 }
 
 #endif
@@ -105,24 +85,20 @@ template <int BYTES> ALWAYS_INLINE void gather(const Rows &rows, size_t offset, 
 
 // Two bytes of each row, as lanes.
 ALWAYS_INLINE u32x16 gather_u16(const Rows &rows, size_t offset) {
-    u32x16 t;
+    uint32_t t[16];
     for (int r = 0; r < 16; r++) {
         uint16_t half;
         memcpy(&half, rows.row[r] + offset, 2);
         t[r] = half;
     }
-    return t;
+    return load<u32x16>(t);
 }
 
 // Four bytes of each row, as lanes.
 ALWAYS_INLINE u32x16 gather_u32(const Rows &rows, size_t offset) {
-    u32x16 t;
-    for (int r = 0; r < 16; r++) {
-        uint32_t word;
-        memcpy(&word, rows.row[r] + offset, 4);
-        t[r] = word;
-    }
-    return t;
+    uint32_t t[16];
+    for (int r = 0; r < 16; r++) memcpy(&t[r], rows.row[r] + offset, 4);
+    return load<u32x16>(t);
 }
 
 ALWAYS_INLINE u8x64 low_nibbles(u32x16 t) { return bits<u8x64>(t & 0x0f0f0f0fu); }

@@ -1,70 +1,36 @@
-// Vectors of 64 bytes, and the few operations on them that compilers do not have words for.
+// The few operations on vectors of 64 bytes that compilers do not have words for.
 //
-// Every kernel is written once, for 16 lanes of 32 bits. AVX-512 has such registers; elsewhere the
-// compiler makes two (AVX2) or four (NEON, SSE) of each. So a result is the same, bit for bit, on
-// every instruction set: the lanes, and the order of sums in each, are the same.
+// Every kernel is written once, for 16 lanes of 32 bits: a result is the same, bit for bit, on every
+// instruction set, as the lanes, and the order of sums in each, are the same.
 //
 // Included by files that are compiled once per variant, with VARIANT as the name of their
 // namespace and the variant's -m flags. -ffp-contract=off: only fma() fuses.
 
 #pragma once
 
-#include <cstdint>
-#include <cstring>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
+#include "wide.h"
 
 namespace VARIANT {
 
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef int32_t i32x16 __attribute__((vector_size(64)));
-typedef uint32_t u32x16 __attribute__((vector_size(64)));
-typedef int16_t i16x32 __attribute__((vector_size(64)));
-typedef uint16_t u16x32 __attribute__((vector_size(64)));
-typedef int8_t i8x64 __attribute__((vector_size(64)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
-typedef uint8_t u8x64 __attribute__((vector_size(64)));
-
-// Two, four halves of a vector where the machine has smaller registers.
-template <class Part, class Whole> struct Split {
-    static constexpr int count = sizeof(Whole) / sizeof(Part);
-    Part part[count];
-};
-
-template <class To, class From> ALWAYS_INLINE To bits(From value) {
-    static_assert(sizeof(To) == sizeof(From), "bits() keeps all of them");
-    To result;
-    memcpy(&result, &value, sizeof result);
-    return result;
-}
-
-// 64 bytes from anywhere: no alignment is asked for.
-template <class V> ALWAYS_INLINE V load(const void *from) {
-    V value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-template <class V> ALWAYS_INLINE void store(void *to, V value) { memcpy(to, &value, sizeof value); }
-
-// (Not f32x16{} + x: a sum is no copy, of -0.)
-ALWAYS_INLINE f32x16 splat(float x) { return f32x16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-ALWAYS_INLINE i32x16 splat(int32_t x) { return i32x16{} + x; }
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
 
 // The same four bytes in every lane: what a row's quantized activations are multiplied by.
 ALWAYS_INLINE i32x16 splat4(const void *from) {
     int32_t x;
     memcpy(&x, from, 4);
-    return i32x16{} + x;
+    return splat(x);
 }
 
-ALWAYS_INLINE f32x16 to_f32(i32x16 x) { return __builtin_convertvector(x, f32x16); }
+ALWAYS_INLINE f32x16 to_f32(i32x16 x) {
+#if defined(__AVX512F__)
+    return __builtin_convertvector(x, f32x16);
+#else
+    f32x16 y;
+    for (int i = 0; i < y.count; i++) y.part[i] = __builtin_convertvector(x.part[i], f32x16::Part);
+    return y;
+#endif
+}
 
 // Bytes with sign as numbers of 32 bits. (Said in the compilers' own words, they go byte by byte.)
 ALWAYS_INLINE i32x16 widen(i8x16 x) {
@@ -90,7 +56,44 @@ ALWAYS_INLINE i32x16 widen(i8x16 x) {
     y.part[2] = vmovl_s16(vget_low_s16(high)), y.part[3] = vmovl_s16(vget_high_s16(high));
     return bits<i32x16>(y);
 #else
-    return __builtin_convertvector(x, i32x16);
+    int32_t y[16];
+    for (int i = 0; i < 16; i++) y[i] = x[i];
+    return load<i32x16>(y);
+#endif
+}
+
+// Numbers of 32 bits, none beyond 127, as bytes.
+ALWAYS_INLINE i8x16 narrow(i32x16 x) {
+#if defined(__AVX512F__)
+    return __builtin_convertvector(x, i8x16);
+#elif defined(__AVX2__)
+    const auto y = bits<Split<__m256i, i32x16>>(x);
+    const __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32(y.part[0], y.part[1]), 0xd8);
+    return bits<i8x16>(_mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
+#elif defined(__SSE4_1__)
+    const auto y = bits<Split<__m128i, i32x16>>(x);
+    return bits<i8x16>(_mm_packs_epi16(_mm_packs_epi32(y.part[0], y.part[1]), _mm_packs_epi32(y.part[2], y.part[3])));
+#else
+    i8x16 y;
+    for (int i = 0; i < 16; i++) y[i] = (int8_t)x[i];
+    return y;
+#endif
+}
+
+// Sixteen numbers of 16 bits, from anywhere.
+ALWAYS_INLINE u32x16 load_u16(const void *from) {
+#if defined(__AVX512F__)
+    return bits<u32x16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)));
+#elif defined(__AVX2__)
+    Split<__m256i, u32x16> y;
+    for (int i = 0; i < 2; i++) y.part[i] = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from + i));
+    return bits<u32x16>(y);
+#else
+    uint16_t halves[16];
+    memcpy(halves, from, sizeof halves);
+    uint32_t y[16];
+    for (int i = 0; i < 16; i++) y[i] = halves[i];
+    return load<u32x16>(y);
 #endif
 }
 
@@ -111,24 +114,32 @@ ALWAYS_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
     for (int i = 0; i < 4; i++) z.part[i] = vfmaq_f32(z.part[i], x.part[i], y.part[i]);
     return bits<f32x16>(z);
 #else
-    for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-    return c;
+    float y[16];
+    for (int i = 0; i < 16; i++) y[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return load<f32x16>(y);
 #endif
 }
 
+// (Of which one is not a number, `b`.)
 ALWAYS_INLINE f32x16 max(f32x16 a, f32x16 b) {
 #if defined(__AVX512F__)
     return bits<f32x16>(_mm512_max_ps(bits<__m512>(a), bits<__m512>(b)));
+#elif defined(__AVX2__)
+    for (int i = 0; i < 2; i++) a.part[i] = _mm256_max_ps(a.part[i], b.part[i]);
+    return a;
 #else
-    return a > b ? a : b;
+    return choose(a > b, a, b);
 #endif
 }
 
 ALWAYS_INLINE f32x16 min(f32x16 a, f32x16 b) {
 #if defined(__AVX512F__)
     return bits<f32x16>(_mm512_min_ps(bits<__m512>(a), bits<__m512>(b)));
+#elif defined(__AVX2__)
+    for (int i = 0; i < 2; i++) a.part[i] = _mm256_min_ps(a.part[i], b.part[i]);
+    return a;
 #else
-    return a < b ? a : b;
+    return choose(a < b, a, b);
 #endif
 }
 
@@ -147,9 +158,9 @@ ALWAYS_INLINE i32x16 round_to_i32(f32x16 x) {
     for (int i = 0; i < 4; i++) z.part[i] = vcvtnq_s32_f32(y.part[i]);
     return bits<i32x16>(z);
 #else
-    i32x16 z;
+    int32_t z[16];
     for (int i = 0; i < 16; i++) z[i] = (int32_t)__builtin_nearbyintf(x[i]);
-    return z;
+    return load<i32x16>(z);
 #endif
 }
 
@@ -185,9 +196,9 @@ ALWAYS_INLINE f32x16 load_f16(const void *from) {
 #else
     uint16_t halves[16];
     memcpy(halves, from, sizeof halves);
-    f32x16 x;
+    float x[16];
     for (int i = 0; i < 16; i++) x[i] = f16_to_f32(halves[i]);
-    return x;
+    return load<f32x16>(x);
 #endif
 }
 
@@ -208,9 +219,9 @@ ALWAYS_INLINE f32x16 f16_lanes_to_f32(u32x16 x) {
     for (int i = 0; i < 4; i++) z.part[i] = f16_to_f32(vmovn_u32(y.part[i]));
     return bits<f32x16>(z);
 #else
-    f32x16 z;
+    float z[16];
     for (int i = 0; i < 16; i++) z[i] = f16_to_f32((uint16_t)x[i]);
-    return z;
+    return load<f32x16>(z);
 #endif
 }
 
@@ -222,6 +233,14 @@ ALWAYS_INLINE void f16_pairs_to_f32(u32x16 x, f32x16 &low, f32x16 &high) {
     const __m512i sorted = _mm512_permutexvar_epi16(_mm512_load_si512(low_then_high), bits<__m512i>(x));
     low = bits<f32x16>(_mm512_cvtph_ps(_mm512_castsi512_si256(sorted)));
     high = bits<f32x16>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1)));
+#elif defined(__AVX2__)
+    const __m256i low_then_high = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    const auto y = bits<Split<__m256i, u32x16>>(x);
+    for (int i = 0; i < 2; i++) {
+        const __m256i sorted = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(y.part[i], low_then_high), 0xd8);
+        low.part[i] = _mm256_cvtph_ps(_mm256_castsi256_si128(sorted));
+        high.part[i] = _mm256_cvtph_ps(_mm256_extracti128_si256(sorted, 1));
+    }
 #else
     low = f16_lanes_to_f32(x);
     high = f16_lanes_to_f32(x >> 16);
@@ -356,35 +375,103 @@ ALWAYS_INLINE u8x64 lookup16(const uint8_t table[16], u8x64 index) {
     for (int i = 0; i < 4; i++) x.part[i] = vqtbl1q_u8(t, x.part[i]);
     return bits<u8x64>(x);
 #else
-    for (int i = 0; i < 64; i++) index[i] = table[index[i]];
-    return index;
+    uint8_t x[64];
+    for (int i = 0; i < 64; i++) x[i] = table[index[i]];
+    return load<u8x64>(x);
 #endif
 }
+
+#if !defined(__AVX512F__)
+// Four registers of sixteen bytes.
+ALWAYS_INLINE u32x16 join(u32x4 a, u32x4 b, u32x4 c, u32x4 d) {
+#if defined(__AVX2__)
+    Split<__m256i, u32x16> all;
+    all.part[0] = _mm256_inserti128_si256(_mm256_castsi128_si256(bits<__m128i>(a)), bits<__m128i>(b), 1);
+    all.part[1] = _mm256_inserti128_si256(_mm256_castsi128_si256(bits<__m128i>(c)), bits<__m128i>(d), 1);
+    return bits<u32x16>(all);
+#else
+    return {a, b, c, d};
+#endif
+}
+#endif
+
+// Of 16 rows, whose 16 bytes read(row) are: t[j] holds dword j of each.
+template <class Read> ALWAYS_INLINE void transpose4(Read read, u32x16 t[4]) {
+    u32x16 z[4]; // four rows each, 4 apart
+    for (int q = 0; q < 4; q++) {
+#if defined(__AVX512F__)
+        u32x4 part[4];
+        for (int i = 0; i < 4; i++) part[i] = read(4 * i + q);
+        memcpy(&z[q], part, 64);
+#else
+        z[q] = join(read(q), read(4 + q), read(8 + q), read(12 + q));
+#endif
+    }
+    // Within each 16 bytes: dwords of two rows beside each other, then of four.
+    u32x16 s[4];
+    for (int q = 0; q < 4; q += 2) {
+        s[q] = shuffle<0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29>(z[q], z[q + 1]);
+        s[q + 1] = shuffle<2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31>(z[q], z[q + 1]);
+    }
+    for (int q = 0; q < 2; q++) {
+        t[2 * q] = shuffle<0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29>(s[q], s[q + 2]);
+        t[2 * q + 1] = shuffle<2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31>(s[q], s[q + 2]);
+    }
+}
+
+#if defined(__AVX512F__)
 
 // Sixteen vectors of sixteen lanes become their transpose, in place.
 ALWAYS_INLINE void transpose16(u32x16 v[16]) {
     // Four times: the lanes that differ in one bit of their number change places with the vectors
     // that differ in that bit.
     u32x16 t[16];
-#define APPLIANCE_EXCHANGE(from, to, distance, low, high)                                                    \
-    for (int i = 0; i < 16; i++)                                                                             \
-        if (!(i & distance)) {                                                                               \
-            to[i] = low;                                                                                     \
-            to[i + distance] = high;                                                                         \
-        }
-    APPLIANCE_EXCHANGE(v, t, 8,
-                       __builtin_shufflevector(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-                       __builtin_shufflevector(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-    APPLIANCE_EXCHANGE(t, v, 4,
-                       __builtin_shufflevector(t[i], t[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-                       __builtin_shufflevector(t[i], t[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-    APPLIANCE_EXCHANGE(v, t, 2,
-                       __builtin_shufflevector(v[i], v[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-                       __builtin_shufflevector(v[i], v[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-    APPLIANCE_EXCHANGE(t, v, 1,
-                       __builtin_shufflevector(t[i], t[i + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-                       __builtin_shufflevector(t[i], t[i + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-#undef APPLIANCE_EXCHANGE
+    const auto exchange = [](const u32x16 *from, u32x16 *to, int distance, auto low, auto high) {
+        for (int i = 0; i < 16; i++)
+            if (!(i & distance)) {
+                to[i] = low(from[i], from[i + distance]);
+                to[i + distance] = high(from[i], from[i + distance]);
+            }
+    };
+    exchange(v, t, 8, [](auto a, auto b) { return shuffle<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b); },
+             [](auto a, auto b) { return shuffle<8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31>(a, b); });
+    exchange(t, v, 4, [](auto a, auto b) { return shuffle<0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27>(a, b); },
+             [](auto a, auto b) { return shuffle<4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31>(a, b); });
+    exchange(v, t, 2, [](auto a, auto b) { return shuffle<0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29>(a, b); },
+             [](auto a, auto b) { return shuffle<2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31>(a, b); });
+    exchange(t, v, 1, [](auto a, auto b) { return shuffle<0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30>(a, b); },
+             [](auto a, auto b) { return shuffle<1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31>(a, b); });
+}
+
+#endif
+
+// The same of 32 bytes of each row at `low`, and 32 at `high`: 16 dwords.
+template <class Row> ALWAYS_INLINE void transpose_halves(const Row *const row[16], size_t low, size_t high, u32x16 t[16]) {
+#if defined(__AVX512F__)
+    typedef uint32_t Half __attribute__((vector_size(32)));
+    for (int r = 0; r < 16; r++) {
+        Split<Half, u32x16> both;
+        memcpy(&both.part[0], (const char *)row[r] + low, sizeof(Half));
+        memcpy(&both.part[1], (const char *)row[r] + high, sizeof(Half));
+        t[r] = bits<u32x16>(both);
+    }
+    transpose16(t);
+#else // Halves of a register can be loaded each from another row.
+    for (int j = 0; j < 4; j++) {
+        const size_t at = (j < 2 ? low : high - 32) + 16 * (size_t)j;
+        transpose4([&](int r) { return load<u32x4>((const char *)row[r] + at); }, t + 4 * j);
+    }
+#endif
+}
+
+// The same of 64 bytes of each row.
+template <class Row> ALWAYS_INLINE void transpose_rows(const Row *const row[16], size_t at, u32x16 t[16]) {
+#if defined(__AVX512F__)
+    for (int r = 0; r < 16; r++) t[r] = load<u32x16>((const char *)row[r] + at);
+    transpose16(t);
+#else
+    transpose_halves(row, at, at + 32, t);
+#endif
 }
 
 } // namespace VARIANT
