@@ -9,6 +9,7 @@ FastAPI does not know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ _COMPONENTS = "x-response-components"
 Responses = dict[int | str, dict[str, Any]]
 
 
+@cache  # of a hundred routes; nobody changes it
 def success_responses(
     record: Any,
     *,
@@ -57,6 +59,7 @@ def success_responses(
     return {200: _response(description, content, components)}
 
 
+@cache
 def error_responses(error: type[msgspec.Struct]) -> Responses:
     """For a router's `responses`.
 

@@ -137,9 +137,9 @@ struct F16Cells {
   private:
     static ALWAYS_INLINE u16x32 magnitudes(const char *from, int left) {
         if (left >= 32) return load<u16x32>(from) & (uint16_t)0x7fff;
-        u16x32 part{};
-        memcpy(&part, from, 2 * (size_t)(left & 31));
-        return part & (uint16_t)0x7fff;
+        uint16_t part[32] = {};
+        memcpy(part, from, 2 * (size_t)(left & 31));
+        return load<u16x32>(part) & (uint16_t)0x7fff;
     }
     static ALWAYS_INLINE u32x16 larger_of(u32x16 a, u32x16 b) { return bits<u32x16>(larger(bits<u16x32>(a), bits<u16x32>(b))); }
     // Of 16 vectors: lane i is the largest of vector i. Four times, two vectors become one of half as many lanes of

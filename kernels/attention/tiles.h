@@ -11,6 +11,8 @@ namespace VARIANT {
 
 #if defined(__AVX512F__)
 constexpr int queries_at_once = 4, vectors_at_once = 4;
+#elif defined(__AVX2__)
+constexpr int queries_at_once = 6, vectors_at_once = 1;
 #else
 constexpr int queries_at_once = 2, vectors_at_once = 2;
 #endif

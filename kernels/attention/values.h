@@ -15,14 +15,14 @@
 
 namespace VARIANT {
 
-// Vector n of cell c, from value `d` of the head on.
+// Vector n of cell c, from value `first` of the head on.
 template <class Format> struct InCache {
     const Format &format;
     const char *const *row;
-    const int d;
+    const int first;
     ALWAYS_INLINE f32x16 operator()(int c, int n) const {
-        if (d % chunk != 0) __builtin_unreachable(); // so that a block's number is known where n is
-        return format.values(row[c], d + 16 * n, 16);
+        if (first % (16 * vectors_at_once) != 0) __builtin_unreachable(); // so that a block's number is known where n is
+        return format.values(row[c], first + 16 * n, 16);
     }
 };
 
@@ -66,7 +66,7 @@ template <class Values> void add_values(const Task &task, const View::Piece &pie
     for (int d = 0; d < size; d += chunk) {
         const int vectors = std::min(chunk / 16, (size - d + 15) / 16);
         // Made floats once; or, for few queries, where they are used.
-        const bool is_direct = seers.count <= queries_at_once && piece.seen < 0 && vectors <= vectors_at_once && size % 16 == 0;
+        const bool is_direct = seers.count <= queries_at_once && piece.seen < 0 && size % 16 == 0;
         for (int c = 0; c < cells.count && !is_direct; c++)
             for (int n = 0; n < vectors; n++) {
                 f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
@@ -89,7 +89,7 @@ template <class Values> void add_values(const Task &task, const View::Piece &pie
                         int32_t *to[queries_at_once];
                         for (int j = 0; j < many.value; j++) from[j] = start[j] + 16 * n, to[j] = sum[j] + 16 * n;
                         if (is_direct)
-                            add_weighted<together.value, many.value>(InCache<Values>{format, cells.row, d}, weight, cells.count, from, to);
+                            add_weighted<together.value, many.value>(InCache<Values>{format, cells.row, d + 16 * n}, weight, cells.count, from, to);
                         else
                             add_weighted<together.value, many.value>(AsFloats{values + n}, weight, cells.count, from, to);
                     });

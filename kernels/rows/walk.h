@@ -22,7 +22,7 @@ template <class F> ALWAYS_INLINE void for_each_row(const ggml_tensor *t, Thread 
 
 ALWAYS_INLINE f32x16 load_part(const float *from, int64_t count) {
     f32x16 value{};
-    memcpy(&value, from, (size_t)count * sizeof(float));
+    memcpy((void *)&value, from, (size_t)count * sizeof(float));
     return value;
 }
 

@@ -390,7 +390,7 @@ ALWAYS_INLINE u32x16 join(u32x4 a, u32x4 b, u32x4 c, u32x4 d) {
     all.part[1] = _mm256_inserti128_si256(_mm256_castsi128_si256(bits<__m128i>(c)), bits<__m128i>(d), 1);
     return bits<u32x16>(all);
 #else
-    return {a, b, c, d};
+    return bits<u32x16>(Split<u32x4, u32x16>{{a, b, c, d}});
 #endif
 }
 #endif

@@ -59,6 +59,14 @@ template <class Lane> struct Wide {
 
     Part part[count];
 
+    Wide() = default;
+    // (Compilers copy a structure in pieces that are smaller than registers, for which who reads it next has to wait.)
+    ALWAYS_INLINE Wide(const Wide &other) { *this = other; }
+    ALWAYS_INLINE Wide &operator=(const Wide &other) {
+        for (int i = 0; i < count; i++) part[i] = other.part[i];
+        return *this;
+    }
+
     static ALWAYS_INLINE Wide of(Lane x) {
         Wide all;
         for (int i = 0; i < count; i++) all.part[i] = x - Part{};
@@ -145,7 +153,7 @@ template <class To, class From> ALWAYS_INLINE To bits(From value) {
     if constexpr (count > 1 && count == Registers<From>::count)
         for (int i = 0; i < count; i++) result.part[i] = (std::remove_reference_t<decltype(result.part[i])>)value.part[i];
     else
-        memcpy(&result, &value, sizeof result);
+        memcpy((void *)&result, (const void *)&value, sizeof result);
     return result;
 }
 
@@ -156,7 +164,7 @@ template <class V> ALWAYS_INLINE V load(const void *from) {
         for (int i = 0; i < Registers<V>::count; i++)
             memcpy(&value.part[i], (const char *)from + (size_t)i * sizeof value.part[i], sizeof value.part[i]);
     else
-        memcpy(&value, from, sizeof value);
+        memcpy((void *)&value, from, sizeof value);
     return value;
 }
 
