@@ -32,14 +32,14 @@ ALWAYS_INLINE void dot_of_small_bytes(const Unpacked &w, int scale, const uint32
     }
 }
 
-// Bytes of up to 255, of which 128 is subtracted: magnitudes times activations with the weight's sign. Two such
-// products just have room in 16 bits, as no activation is -128.
+// Bytes with a sign: magnitudes times activations with the weight's sign. Two such products just have room in
+// 16 bits, as no activation is -128.
 template <class F, int M, int fours>
 ALWAYS_INLINE void dot_of_large_bytes(const Unpacked &w, int scale, const uint32_t *bytes, Split<__m256i, i32x16> dot[M]) {
-    static_assert(F::offset == 128);
+    static_assert(F::offset == 128 && large_bytes_have_sign); // so nothing is to be taken off their sums
 #pragma GCC unroll 1
     for (int i = 0; i < fours; i++) {
-        const auto weights = bits<Bytes>(F::bytes(w, scale, i) ^ (uint8_t)0x80);
+        const auto weights = bits<Bytes>(F::bytes(w, scale, i));
         __m256i magnitudes[2];
         for (int h = 0; h < 2; h++) magnitudes[h] = _mm256_abs_epi8(weights.part[h]);
         for (int m = 0; m < M; m++) {

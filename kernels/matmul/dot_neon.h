@@ -1,5 +1,5 @@
-// dot.h's function for NEON. Bytes are multiplied with a sign: from weights that need eight bits, 128 is
-// subtracted, so what is subtracted for them elsewhere (Packed::sums) is not.
+// dot.h's function for NEON. Bytes are multiplied with a sign: weights that need eight bits are 128 less, so
+// what is subtracted for them elsewhere (Packed::sums) is not.
 
 #pragma once
 
@@ -37,9 +37,7 @@ ALWAYS_INLINE void dot_of_scale(const Unpacked *w, int scale, const uint32_t *by
         for (int i = 0; i < 4; i++) sum[m][i] = vdupq_n_s32(F::offset && !less_128 ? sums[m] : 0);
 #pragma GCC unroll 1 // or compilers load everything first, and have no registers left
     for (int four = 0; four < fours; four++) {
-        u8x64 weights = F::bytes(*w, scale, four);
-        if (less_128) weights ^= (uint8_t)0x80;
-        const auto x = bits<Split<int8x16_t, u8x64>>(weights);
+        const auto x = bits<Split<int8x16_t, u8x64>>(F::bytes(*w, scale, four));
         const int32x4_t activations = dwords_of<M>(bytes + four * M);
         for_each_row<M>([&](auto m) {
             for (int i = 0; i < 4; i++) sum[m][i] = dot_row<m>(sum[m][i], x.part[i], activations);

@@ -20,6 +20,13 @@ struct Unpacked {
     f32x16 minimum_scale; // of these
 };
 
+// Bytes that need all eight bits have a sign where the instruction set multiplies such: they are 128 less.
+#if defined(__ARM_NEON) || (defined(__AVX2__) && !defined(__AVX512F__))
+constexpr bool large_bytes_have_sign = true;
+#else
+constexpr bool large_bytes_have_sign = false;
+#endif
+
 // Where 16 rows of weights begin, and how far from them lies what will be computed next. Memory takes
 // longer to answer than a block to compute, and the machine does not foresee that many rows at a time by
 // itself: so with each line that is read, the one that lies `ahead` of it is asked for.
@@ -55,11 +62,6 @@ ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
     for (int i = 0; i < 4; i++) gather_dwords(rows, offset + 16 * (size_t)i, t + 4 * i);
 }
 
-ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
-    rows.ask(offset);
-    gather_dwords(rows, offset, t);
-}
-
 #else
 
 // Dwords from 16 rows that need not lie beside each other: t[j] holds dword j of each.
@@ -68,19 +70,33 @@ ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
     transpose_rows(rows.row, offset, t);
 }
 
-// The same of 16 bytes of each row.
-ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
-    rows.ask(offset);
+ALWAYS_INLINE void gather_dwords(const Rows &rows, size_t offset, u32x16 t[4]) {
     transpose4([&](int r) { return load<u32x4>(rows.row[r] + offset); }, t);
 }
 
 #endif
+
+// The same of 16 bytes of each row.
+ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
+    rows.ask(offset);
+    gather_dwords(rows, offset, t);
+}
 
 // The same of any multiple of 16 bytes.
 template <int BYTES> ALWAYS_INLINE void gather(const Rows &rows, size_t offset, u32x16 *t) {
     static_assert(BYTES % 16 == 0);
     for (int at = 0; at < BYTES / 64; at++) gather16(rows, offset + 64 * (size_t)at, t + 16 * at);
     for (int at = BYTES / 64 * 64; at < BYTES; at += 16) gather4(rows, offset + (size_t)at, t + at / 4);
+}
+
+ALWAYS_INLINE u32x16 lanes_of(const uint32_t t[16]) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    // (A register that is read from smaller stores has to wait for them.)
+    return join(u32x4{t[0], t[1], t[2], t[3]}, u32x4{t[4], t[5], t[6], t[7]}, u32x4{t[8], t[9], t[10], t[11]},
+                u32x4{t[12], t[13], t[14], t[15]});
+#else
+    return load<u32x16>(t);
+#endif
 }
 
 // Two bytes of each row, as lanes.
@@ -91,14 +107,14 @@ ALWAYS_INLINE u32x16 gather_u16(const Rows &rows, size_t offset) {
         memcpy(&half, rows.row[r] + offset, 2);
         t[r] = half;
     }
-    return load<u32x16>(t);
+    return lanes_of(t);
 }
 
 // Four bytes of each row, as lanes.
 ALWAYS_INLINE u32x16 gather_u32(const Rows &rows, size_t offset) {
     uint32_t t[16];
     for (int r = 0; r < 16; r++) memcpy(&t[r], rows.row[r] + offset, 4);
-    return load<u32x16>(t);
+    return lanes_of(t);
 }
 
 ALWAYS_INLINE u8x64 low_nibbles(u32x16 t) { return bits<u8x64>(t & 0x0f0f0f0fu); }
