@@ -12,24 +12,16 @@ import pytest
 from appliance import __version__
 from appliance.cli import main
 from appliance.cli.docs import pages
-from appliance.llama.checks import CpuPaths, PathResult
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
+from tests.known_machine import know_machine_at
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def run(*argv: str, home: Path) -> int:
+    know_machine_at(home)
     return main(argv, {"HOME": str(home)})
-
-
-@pytest.fixture(autouse=True)
-def _plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command believes that both CPU paths work: probing them is tested where it
-    is done, and takes seconds.
-    """
-    works = PathResult(True, "works")
-    monkeypatch.setattr("appliance.launch.machine.cpu_paths", lambda *_: CpuPaths(works, works))
 
 
 @pytest.fixture

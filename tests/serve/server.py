@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.known_machine import know_machine_at
+
 AWAIT_S = 120.0
 
 
@@ -105,6 +107,8 @@ def free_port() -> int:
 
 
 def environment(home: Path) -> dict[str, str]:
+    """With this home directory, where a server knows its machine."""
+    know_machine_at(home)
     kept = {
         name: value
         for name, value in os.environ.items()

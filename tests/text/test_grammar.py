@@ -27,6 +27,8 @@ TEXTS = [*(bytes([value]) for value in range(256)), *WORDS, b"<|call|>", b"<|end
 CALL, END = len(TEXTS) - 2, len(TEXTS) - 1
 MAX_TOKENS = 4000
 REFUSED_WITHIN_S = 1.0  # by the promise, not by this machine
+# Of processor time, on a slow machine: what would not end takes minutes.
+COMPILED_WITHIN_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +317,7 @@ def test_large_ones_that_mean_something_compile_at_once(
     def compile_it() -> None:
         started_s = time.thread_time()
         constraint = grammars.compile(kind, source)
-        assert time.thread_time() - started_s < REFUSED_WITHIN_S
+        assert time.thread_time() - started_s < COMPILED_WITHIN_S
         for _ in range(20):
             constraint.accept(allowed(constraint.mask())[0])
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.launch.cpu_paths import STATE_FILE_NAME
-from appliance.llama.checks import CpuPaths, PathMemory, PathResult
 from tests.conftest import CHECKPOINT, Embedded
+from tests.known_machine import know_machine
 from tests.store.hub_server import HubServer, running_hub
 
 GGUFS, WEIGHTS = "org/novels-GGUF", "org/novels"
@@ -40,12 +39,8 @@ def hub(embedded: Embedded) -> Iterator[HubServer]:
 
 @pytest.fixture
 def environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    """Of a machine on which both CPU paths are known to work: probing them is tested
-    elsewhere, and takes seconds.
-    """
-    works = PathResult(True, "works")
-    (tmp_path / "state").mkdir()
-    PathMemory(tmp_path / "state" / STATE_FILE_NAME).remember(CpuPaths(works, works))
+    """Of a machine that is known."""
+    know_machine(tmp_path / "state")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -179,7 +179,9 @@ def test_matrices_of_one_tensor_share_rows_as_the_product_does() -> None:
 
 @pytest.mark.parametrize("name", ["novels-6m", "mixtral"])
 def test_it_is_what_llama_imatrix_computes(name: str, novels: Path, tmp_path: Path) -> None:
-    """Made as golden/imatrix/README.md says."""
+    """Made as golden/imatrix/README.md says. Another CPU rounds otherwise: on one with
+    AVX2 alone a single value is 7e-4 off, which all together are not.
+    """
     theirs = read_imatrix(THEIRS / f"{name}.imatrix")
     model = (
         novels
@@ -198,9 +200,9 @@ def test_it_is_what_llama_imatrix_computes(name: str, novels: Path, tmp_path: Pa
     assert set(ours.entries) == set(theirs.entries)
     for weight, entry in ours.entries.items():
         assert entry.counts.tolist() == theirs.entries[weight].counts.tolist()
-        np.testing.assert_allclose(
-            entry.sums, theirs.entries[weight].sums, rtol=1e-4, err_msg=weight
-        )
+        expected = theirs.entries[weight].sums
+        np.testing.assert_allclose(entry.sums, expected, rtol=1e-3, err_msg=weight)
+        assert np.linalg.norm(entry.sums - expected) < 1e-4 * np.linalg.norm(expected), weight
 
 
 # --- interrupted ----------------------------------------------------------------------

