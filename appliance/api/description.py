@@ -26,7 +26,6 @@ _COMPONENTS = "x-response-components"
 Responses = dict[int | str, dict[str, Any]]
 
 
-@cache  # of a hundred routes; nobody changes it
 def success_responses(
     record: Any,
     *,
@@ -42,9 +41,8 @@ def success_responses(
     A record is a type that msgspec encodes. A stream that breaks has an `error` as its
     last event. `may_be_partial`: requests may ask for some fields only.
     """
-    kinds = [record] if stream is None else [record, error, stream]
-    found, components = msgspec.json.schema_components(kinds, ref_template="{name}")
-    whole, *events = map(_placed, found)
+    kinds = (record,) if stream is None else (record, error, stream)
+    (whole, *events), components = _schemas(*kinds)
     partial = [{"type": "object"}] if may_be_partial else []
     content = {"application/json": {"schema": _any_of(whole, *partial)}}
     if events:
@@ -59,25 +57,31 @@ def success_responses(
     return {200: _response(description, content, components)}
 
 
-@cache
 def error_responses(error: type[msgspec.Struct]) -> Responses:
     """For a router's `responses`.
 
     Naming 4XX also keeps FastAPI from announcing its own 422.
     """
-    (schema,), components = msgspec.json.schema_components([error], ref_template="{name}")
-    content = {"application/json": {"schema": _placed(schema)}}
+    (schema,), components = _schemas(error)
+    content = {"application/json": {"schema": schema}}
     return {
         "4XX": _response("The request was refused.", content, components),
         "5XX": _response("The server could not respond.", content, components),
     }
 
 
+@cache  # a hundred routes have a dozen kinds of records, and nobody changes what is found
+def _schemas(*records: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Of each of them, and of what these refer to, by name."""
+    found, components = msgspec.json.schema_components(records, ref_template="{name}")
+    named = {_OURS + name: _placed(schema) for name, schema in components.items()}
+    return [_placed(schema) for schema in found], named
+
+
 def _response(
     description: str, content: dict[str, Any], components: dict[str, Any]
 ) -> dict[str, Any]:
-    placed = {_OURS + name: _placed(schema) for name, schema in components.items()}
-    return {"description": description, "content": content, _COMPONENTS: placed}
+    return {"description": description, "content": content, _COMPONENTS: components}
 
 
 def _any_of(*schemas: dict[str, Any]) -> dict[str, Any]:
