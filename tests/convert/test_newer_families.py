@@ -7,6 +7,7 @@ costs a start of llama.cpp only twice.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.convert import llama_tools
 from tests.convert.checkpoints import (
     ENCODERS,
     NEWER_NAMES,
+    change_config,
     golden_checkpoint,
     golden_folder,
 )
@@ -96,6 +98,61 @@ def test_log_probs_are_those_of_transformers(
     actual, expected = computed[converted[name]["F32"]], reference(name)["log_probs"]
     assert np.abs(actual - expected).max() < MAX_DIFFERENCE
     assert (actual.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "part of a head that rotates": (
+        "qwen35",
+        lambda config: config["text_config"]["rope_parameters"].update(partial_rotary_factor=0.5),
+    ),
+    "which experts": ("qwen3_next", lambda config: config.update(num_experts_per_tok=1)),
+    "window": ("gpt_oss", lambda config: config.update(sliding_window=24)),
+    "yarn of some layers": (
+        "olmo3",
+        lambda config: config["rope_parameters"]["full_attention"].update(factor=8.0),
+    ),
+    "a multiplier": ("granite", lambda config: config.update(residual_multiplier=0.25)),
+    "the state's multipliers": (
+        "falcon_h1",
+        lambda config: config["ssm_multipliers"].reverse(),
+    ),
+    "groups of experts": ("deepseek_v3", lambda config: config.update(topk_group=2)),
+    "magnitude of scores": (
+        "deepseek_v3",
+        lambda config: config["rope_parameters"].update(mscale=0.7, mscale_all_dim=0.7),
+    ),
+    "base of sliding layers": (
+        "gemma4_small",
+        lambda config: config["rope_parameters"]["sliding_attention"].update(rope_theta=900.0),
+    ),
+    "alpha of the rotation": (
+        "hunyuan",
+        lambda config: config["rope_parameters"].update(alpha=500.0),
+    ),
+    "parallel residual": ("gpt_neox", lambda config: config.update(use_parallel_residual=False)),
+    "scale of logits": ("cohere2", lambda config: config.update(logit_scale=0.3)),
+}
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float64]]:
+    """Log-probabilities with each fault."""
+    folder, files = tmp_path_factory.mktemp("spoiled"), {}
+    for index, (fault, (name, spoil)) in enumerate(FAULTS.items()):
+        source = golden_checkpoint(name, folder / str(index))
+        change_config(source, spoil)
+        job = Job(source=source, directory=folder, name=f"{index}", types=("F32",), num_threads=1)
+        files[fault] = convert(job)[0].path
+    computed = llama_tools.log_probs_of_many(
+        {files[fault]: reference(name)["tokens"] for fault, (name, _) in FAULTS.items()}
+    )
+    return {fault: computed[path] for fault, path in files.items()}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_would_show(fault: str, spoiled: dict[str, NDArray[np.float64]]) -> None:
+    expected = reference(FAULTS[fault][0])["log_probs"]
+    assert np.abs(spoiled[fault] - expected).max() > 10 * MAX_DIFFERENCE
 
 
 def test_embeddings_are_those_of_transformers(converted: dict[str, dict[str, Path]]) -> None:

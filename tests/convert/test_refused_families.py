@@ -50,6 +50,7 @@ def read(name: str, **changes: Any) -> Hyperparameters:
         ("seed_oss", {"mlp_bias": True}, "mlp_bias = True"),
         ("glm4_moe", {"n_group": 2}, "n_group = 2"),
         ("deepseek_v3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "only yarn"),
+        ("deepseek_v3", {"n_group": 4}, "1 of 4 groups of 4 experts"),
         ("deepseek_v2", {"topk_method": "group_limited_greedy", "n_group": 2}, "2 groups"),
         ("command_r", {"use_qk_norm": True}, "use_qk_norm = True"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),

@@ -36,7 +36,7 @@ from convert.architectures.mixtures.routing import (
 )
 from convert.architectures.rope import scaled_context
 from convert.config import Config
-from convert.errors import UnsupportedModel
+from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import Field, f32, string, u32
 
 NAME = "deepseek2"
@@ -85,9 +85,14 @@ def read_v3(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
         kinds | ({_CORRECTED} if MOE in kinds else frozenset()) for kinds in hyper.layer_features
     )
     groups, used = config.integer("n_group", 1), config.integer("topk_group", 1)
+    if groups > 1 and (hyper.num_experts % groups or hyper.num_experts == groups or used > groups):
+        raise DamagedCheckpoint(
+            f"{config.path} chooses from {used} of {groups} groups of {hyper.num_experts} experts: "
+            "each group must have the same number of them, and more than one."
+        )
     fields = (
         (u32(f"{NAME}.expert_group_count", groups), u32(f"{NAME}.expert_group_used_count", used))
-        if groups > 1
+        if used < groups  # else the choice is among all
         else ()
     )
     return with_fields(replace(hyper, layer_features=features), *fields)
