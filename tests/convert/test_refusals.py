@@ -122,8 +122,8 @@ def write_nan(source: Path) -> None:
             ["config.json is not valid JSON"],
         ),
         (
-            lambda s: change_config(s, architectures=["MambaForCausalLM"]),
-            ["MambaForCausalLM", "Supported: LlamaForCausalLM"],
+            lambda s: change_config(s, architectures=["OPTForCausalLM"]),
+            ["OPTForCausalLM", "Supported: LlamaForCausalLM"],
         ),
         (
             lambda s: change_config(s, hidden_size=128),
