@@ -27,7 +27,7 @@ _MIB = 1 << 20
 # Anonymous memory of the server while it streams, and of a worker before its model;
 # code of both, mapped from files that they share: Python, its modules, llama.cpp. Small
 # buffers of llama.cpp, threads, graphs: whatever the model.
-PARENT_BYTES = 65 * _MIB
+PARENT_BYTES = 68 * _MIB
 _WORKER_BYTES = 27 * _MIB
 CODE_BYTES = 34 * _MIB
 # of it what is run for every token; the rest can be dropped and read again
