@@ -72,7 +72,7 @@ function progressOf(slot) {
     return { text: `reads ${count(read)} of ${count(slot.n_prompt_tokens)}`, done: read, total: slot.n_prompt_tokens };
   }
   const { n_decoded: done, n_remain: left } = slot.next_token;
-  return { text: `${count(done)} tokens written`, done, total: Math.max(1, done + left) };
+  return { text: `${count(done)} ${done === 1 ? "token" : "tokens"} written`, done, total: Math.max(1, done + left) };
 }
 
 function buttons(model, onChange) {
