@@ -89,9 +89,13 @@ template <int BYTES> ALWAYS_INLINE void gather(const Rows &rows, size_t offset, 
     for (int at = BYTES / 64 * 64; at < BYTES; at += 16) gather4(rows, offset + (size_t)at, t + at / 4);
 }
 
+// (Not by way of memory: a register that is read from smaller stores has to wait for them.)
 ALWAYS_INLINE u32x16 lanes_of(const uint32_t t[16]) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
-    // (A register that is read from smaller stores has to wait for them.)
+#if defined(__AVX512F__)
+    u32x16 lanes;
+    for (int r = 0; r < 16; r++) lanes[r] = t[r];
+    return lanes;
+#elif defined(__AVX2__)
     return join(u32x4{t[0], t[1], t[2], t[3]}, u32x4{t[4], t[5], t[6], t[7]}, u32x4{t[8], t[9], t[10], t[11]},
                 u32x4{t[12], t[13], t[14], t[15]});
 #else
