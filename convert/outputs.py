@@ -69,16 +69,23 @@ class SourceModel:
 
 
 def read_source(
-    checkpoint: Checkpoint, directory: Path, name: str, change: Change | None = None
+    checkpoint: Checkpoint,
+    directory: Path,
+    name: str,
+    change: Change | None = None,
+    *,
+    drafts: bool = False,
 ) -> SourceModel:
-    """Raises `BadInput` for whatever is wrong with the checkpoint's description, names
-    or shapes.
+    """`drafts` is as `read_model` takes it. Raises `BadInput` for whatever is wrong with
+    the checkpoint's description, names or shapes.
     """
     family, card = find_family(checkpoint.config), read_card(directory)
     purpose = find_purpose(directory, family, checkpoint.config, card)
     if purpose.pooling is not None:
         family = without_head(family)
-    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors, change)
+    hyper, tensors = read_model(
+        family, checkpoint.config, checkpoint.tensors, change, drafts=drafts
+    )
     shape = ModelShape(
         architecture=family.name,
         num_layers=hyper.num_layers,

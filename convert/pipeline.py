@@ -63,6 +63,7 @@ class Job:
     num_threads: int
     max_ram_bytes: int = DEFAULT_MAX_RAM_BYTES
     adapter: ScaledAdapter | None = None  # that is merged into the weights
+    drafts: bool = False  # with the layers that draft for the model
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Conversion:
                 check_type(type_name)
             self._checkpoint = checkpoint = self._stack.enter_context(Checkpoint(job.source))
             change = None if job.adapter is None else self._merging(job.adapter)
-            self._source = read_source(checkpoint, job.source, job.name, change)
+            self._source = read_source(checkpoint, job.source, job.name, change, drafts=job.drafts)
             self._kernel = kernel or load_ggml_kernel()
             self._prepare_directory()
             self._stack = self._stack.pop_all()

@@ -6,7 +6,7 @@ tried.
 
 from __future__ import annotations
 
-_WITH_HEADS = frozenset(("qwen35",))
+_WITH_HEADS = frozenset(("qwen35", "qwen35moe"))
 
 
 def may_have_heads(architecture: str) -> bool:

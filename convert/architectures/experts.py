@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.decoder import layer
+from convert.architectures.drafts import DRAFT_PREFIX, drafting
 from convert.architectures.family import Hyperparameters, Rows, TensorRule
 from convert.config import Config
 from convert.errors import DamagedCheckpoint
@@ -30,7 +31,8 @@ def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[TensorRule,
     )
 
 
-_EACH, _FUSED = "experts apart", "experts fused"  # features, by how they are stored
+# features, by how they are stored
+_EACH, _FUSED = "experts apart", "experts fused"
 
 
 def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
@@ -90,12 +92,15 @@ def shared_expert_rules() -> tuple[TensorRule, ...]:
 
 def with_storage(hyper: Hyperparameters, tensor_names: frozenset[str]) -> Hyperparameters:
     """`hyper` with what `fused_expert_rules` needs to know, by the checkpoint's tensors."""
-    is_fused = any(name.endswith(".experts.gate_up_proj") for name in tensor_names)
+    fused = [name for name in tensor_names if name.endswith(".experts.gate_up_proj")]
+    in_draft = [name for name in fused if name.startswith(DRAFT_PREFIX)]
     experts, size = hyper.sizes["experts"], hyper.sizes["expert"]
     rows = np.arange(experts * 2 * size).reshape(experts, 2, size)
     return replace(
         hyper,
-        features=hyper.features | {_FUSED if is_fused else _EACH},
+        features=hyper.features
+        | {_FUSED if len(fused) > len(in_draft) else _EACH}
+        | {drafting(_FUSED if in_draft else _EACH)},
         sizes={**hyper.sizes, "gate_and_up": 2 * size},
         orders={
             **hyper.orders,

@@ -22,6 +22,7 @@ from convert.architectures.arrangement import (
     Scaled,
     Transposed,
 )
+from convert.architectures.drafts import chosen_drafts
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -78,7 +79,7 @@ MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts 
 class Hyperparameters:
     """A config read by its family."""
 
-    num_layers: int
+    num_layers: int  # with those that draft
     num_heads: int
     num_kv_heads: int
     head_dim: int
@@ -95,6 +96,8 @@ class Hyperparameters:
     # checkpoint tensors that may be left out only because they equal another
     copies: Mapping[str, str] = field(default_factory=dict)
     num_experts: int = 0  # of a dense model
+    # the last layers, which predict one token more and draft for the others
+    num_draft_layers: int = 0
     notes: tuple[str, ...] = ()  # sentences on what the GGUF does otherwise than the config says
 
     def __post_init__(self) -> None:
@@ -131,6 +134,8 @@ class Family:
     # (pattern, replacement) pairs that turn publishers' tensor names into those of the
     # rules; the first that matches a name is applied
     spellings: tuple[tuple[str, str], ...] = ()
+    # of the layers that draft, whose tensors' names start with `drafts.DRAFT_PREFIX`
+    draft_rules: tuple[TensorRule, ...] = ()
     # the family that reads some of the models of these names instead
     variant: Callable[[Config], Family | None] | None = None
 
@@ -150,7 +155,7 @@ class Place:
 def places(family: Family, hyper: Hyperparameters) -> dict[str, Place]:
     """Every tensor's place, by its name in the checkpoint."""
     found: dict[str, Place] = {}
-    for rule, layer in _expand(family.rules, hyper):
+    for rule, layer in _expand(family, hyper):
         for expert, name in enumerate(_source_names(rule, layer, hyper)):
             found[name] = Place(
                 target=rule.target.format(layer=layer),
@@ -178,20 +183,25 @@ def read_model(
     config: Config,
     stored: Mapping[str, StoredTensor],
     change: Change | None = None,
+    *,
+    drafts: bool = False,
 ) -> tuple[Hyperparameters, list[OutputTensor]]:
-    """The hyper-parameters, and every tensor of the GGUF in file order.
+    """The hyper-parameters, and every tensor of the GGUF in file order. With `drafts`, the
+    layers that draft for the model are among them.
 
     Raises `MissingFile` for a tensor that should be there, `DamagedCheckpoint` for a
     shape other than the config's, and `UnsupportedModel` for a tensor that has no place
     or a config that llama.cpp would compute differently.
     """
-    spelled = _spell(family, stored)
+    spelled, draft_notes = chosen_drafts(
+        _spell(family, stored), family.models, can_draft=bool(family.draft_rules), drafts=drafts
+    )
     if change is not None:
         spelled = change(spelled, spelled=partial(spelled_name, family))
     hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
     used: set[str] = set()
-    for rule, layer in _expand(family.rules, hyper):
+    for rule, layer in _expand(family, hyper):
         sources = _source_names(rule, layer, hyper)
         used.update(sources)
         expected = hyper.shape(rule.shape[rule.is_per_expert :], layer)
@@ -201,7 +211,7 @@ def read_model(
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
     _check_leftovers(left.keys() - set(buffers), hyper, family)
-    notes = (*hyper.notes, *_buffer_notes(buffers, hyper), *_notes_on_parts(config))
+    notes = (*hyper.notes, *draft_notes, *_buffer_notes(buffers, hyper), *_notes_on_parts(config))
     return replace(hyper, notes=notes), mapped
 
 
@@ -226,17 +236,16 @@ def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
     return spelled
 
 
-def _expand(
-    rules: Sequence[TensorRule], hyper: Hyperparameters
-) -> Iterator[tuple[TensorRule, int]]:
+def _expand(family: Family, hyper: Hyperparameters) -> Iterator[tuple[TensorRule, int]]:
     """The rules that apply, with the layer they apply
     to (0 for what lies outside the layers).
     """
-    for rule in rules:
+    for rule in family.rules:
         if not rule.is_per_layer and (rule.needs is None or rule.needs in hyper.features):
             yield rule, 0
+    num_answering = hyper.num_layers - hyper.num_draft_layers
     for layer in range(hyper.num_layers):
-        for rule in rules:
+        for rule in family.rules if layer < num_answering else family.draft_rules:
             if rule.is_per_layer and hyper.has(rule.needs, layer):
                 yield rule, layer
 

@@ -76,12 +76,22 @@ def build_parser() -> argparse.ArgumentParser:
         "--verify-quality decode in a separate process, which maps the model file into its "
         "memory",
     )
+    add_drafts(parser)
     _add_changes(parser)
     _add_checks(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per line on standard output"
     )
     return parser
+
+
+def add_drafts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mtp",
+        action="store_true",
+        help="also write the layer that predicts one token more (multi-token prediction), with "
+        "which `serve --draft mtp` drafts; for Qwen3-Next and Qwen 3.5",
+    )
 
 
 def _add_changes(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +242,7 @@ def _job(args: argparse.Namespace) -> Job:
         types=types,
         num_threads=args.threads,
         max_ram_bytes=args.max_ram,
+        drafts=args.mtp,
         adapter=None if args.merge_lora is None else _scaled_adapter(args.merge_lora),
     )
 

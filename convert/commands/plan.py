@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from convert.checkpoint import Checkpoint
-from convert.commands.convert import DEFAULT_TYPES
+from convert.commands.convert import DEFAULT_TYPES, add_drafts
 from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_TYPES,
         help=f"comma-separated list of types: {', '.join(TYPE_NAMES)} (default: {DEFAULT_TYPES})",
     )
+    add_drafts(parser)
     parser.add_argument(
         "--headers",
         metavar="DIR",
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     for type_name in types:
         check_type(type_name)
     with Checkpoint(args.source) as checkpoint:
-        source = read_source(checkpoint, args.source, folder_name(args.source))
+        source = read_source(checkpoint, args.source, folder_name(args.source), drafts=args.mtp)
         plans = [
             plan_output(source, Path(f"{type_name}.gguf"), type_name, None) for type_name in types
         ]

@@ -109,6 +109,17 @@ def log_probs_of_many(inputs: Mapping[Path, Iterable[int]]) -> dict[Path, NDArra
     }
 
 
+def head_log_probs_of_many(inputs: Mapping[Path, Iterable[int]]) -> dict[Path, NDArray[Any]]:
+    """What the layers that draft for each model say of the token after each but the first
+    of `tokens`.
+    """
+    jobs = [
+        [str(model), list(map(int, tokens)), f"{model}.npy"] for model, tokens in inputs.items()
+    ]
+    _ask("many", calls=[["head_logits", job] for job in jobs])
+    return {model: _normed(np.load(f"{model}.npy")) for model in inputs}
+
+
 def quantize_many(jobs: Iterable[tuple[Path, dict[str, Path]]]) -> None:
     """As `quantize`, of several files in one child process."""
     calls = [
@@ -179,8 +190,9 @@ class _Child:
         if level == 4:  # GGML_LOG_LEVEL_ERROR
             sys.stderr.write(text.decode("utf-8", "replace"))
 
-    def load(self, path: str, *, vocab_only: bool) -> Any:
+    def load(self, path: str, *, vocab_only: bool, drafts: bool = False) -> Any:
         params = self.api.llama_model_default_params()
+        params.load_mtp = drafts
         params.vocab_only = vocab_only
         params.use_extra_bufts = False  # AMX is broken on some hosts
         model = self.api.llama_model_load_from_file(path.encode(), params)
@@ -280,6 +292,30 @@ class _Child:
         ]
         np.save(output, np.stack(rows))
 
+    def head_logits(self, model: str, tokens: list[int], output: str) -> None:
+        import ctypes
+
+        from llama_cpp import llama_cpp_ext
+
+        loaded = self.load(model, vocab_only=False, drafts=True)
+        target = self._exact_context(loaded, len(tokens))
+        heads = self._exact_context(
+            loaded, len(tokens), ctx_type=self.api.LLAMA_CONTEXT_TYPE_MTP, ctx_other=target
+        )
+        for context in (target, heads):
+            llama_cpp_ext.llama_set_embeddings_nextn(context, True, False)
+        self._decode(target, tokens)
+        made = llama_cpp_ext.llama_get_embeddings_nextn(target)
+        self._decode(
+            heads, tokens[1:], first=1, made=ctypes.cast(made, ctypes.POINTER(ctypes.c_float))
+        )
+        size = self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(loaded))
+        rows = [
+            np.ctypeslib.as_array(self.api.llama_get_logits_ith(heads, i), (size,))
+            for i in range(len(tokens) - 1)
+        ]
+        np.save(output, np.stack(rows))
+
     def _adapt(self, context: Any, handles: list[Any], scales: list[float]) -> None:
         import ctypes
 
@@ -310,16 +346,15 @@ class _Child:
         assert context
         return context
 
-    def _decode(self, context: Any, tokens: list[int]) -> None:
+    def _decode(self, context: Any, tokens: list[int], first: int = 0, made: Any = None) -> None:
+        """`made` is what a model made of the token in front of each."""
         batch = self.api.llama_batch_init(len(tokens), 0, 1)
+        if made is not None:
+            batch.embd = made
         batch.n_tokens = len(tokens)
-        for position, token in enumerate(tokens):
-            batch.token[position], batch.pos[position], batch.logits[position] = (
-                token,
-                position,
-                True,
-            )
-            batch.n_seq_id[position], batch.seq_id[position][0] = 1, 0
+        for at, token in enumerate(tokens):
+            batch.token[at], batch.pos[at], batch.logits[at] = token, first + at, True
+            batch.n_seq_id[at], batch.seq_id[at][0] = 1, 0
         assert self.api.llama_decode(context, batch) == 0
 
     def _piece(self, vocab: Any, token: int) -> bytes:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convert.architectures.decoder import Decoder, layer, outer_rules
+from convert.architectures.decoder import SPELLINGS, Decoder, layer, outer_rules, with_fields
+from convert.architectures.drafts import DRAFT_PREFIX, drafting
 from convert.architectures.family import Hyperparameters, Rows, TensorRule
 from convert.architectures.layer_types import every, layer_features, layer_types
 from convert.config import Config
@@ -31,6 +32,7 @@ DEFAULTS: Mapping[str, Any] = {
     "linear_num_value_heads": 32,
 }
 
+DELTA_NET_SPELLINGS = ((r"^model\.mtp\.", DRAFT_PREFIX), *SPELLINGS)
 ATTENTION_RULES: tuple[TensorRule, ...] = (
     *outer_rules(norm=Rows.ONE_PLUS),
     layer("attn_norm.weight", "input_layernorm.weight", ("hidden",), Rows.ONE_PLUS),
@@ -99,6 +101,7 @@ def read_delta_net(
     config = config.with_defaults(decoder.defaults)
     hyper, state = decoder.read(config, tensor_names), read_state_sizes(config)
     interval = config.integer("full_attention_interval", 4)
+    num_drafting = _num_draft_layers(config, tensor_names)
     kinds = layer_types(
         config,
         hyper.num_layers,
@@ -108,6 +111,7 @@ def read_delta_net(
     sizes = {
         **hyper.sizes,
         "query_gate": 2 * hyper.sizes["query"],
+        "hidden_twice": 2 * hyper.sizes["hidden"],
         "state_head": state.head,
         "state_value_heads": state.value_heads,
         "state_values": state.values,
@@ -115,8 +119,17 @@ def read_delta_net(
         "state_kernel": state.kernel,
     }
     name = decoder.name
+    recurrent = [*(kind == LINEAR for kind in kinds), *[False] * num_drafting]
+    if num_drafting:
+        hyper = with_fields(
+            hyper,
+            u32(f"{name}.block_count", len(recurrent)),
+            u32(f"{name}.nextn_predict_layers", num_drafting),
+        )
     return replace(
         hyper,
+        num_layers=len(recurrent),
+        num_draft_layers=num_drafting,
         sizes=sizes,
         layer_features=layer_features(kinds),
         fields=(
@@ -126,8 +139,55 @@ def read_delta_net(
             u32(f"{name}.ssm.group_count", state.key_heads),
             u32(f"{name}.ssm.time_step_rank", state.value_heads),
             u32(f"{name}.ssm.inner_size", state.values),
-            boolean_array(f"{name}.attention.recurrent_layers", [kind == LINEAR for kind in kinds]),
+            boolean_array(f"{name}.attention.recurrent_layers", recurrent),
         ),
-        # heads that guess tokens further on, and what sees images
-        unused=(*hyper.unused, "mtp.*", "visual.*", "model.visual.*"),
+        unused=(*hyper.unused, "visual.*", "model.visual.*"),  # what sees images
     ), state
+
+
+def _num_draft_layers(config: Config, tensor_names: frozenset[str]) -> int:
+    """Raises `UnsupportedModel` for more than llama.cpp computes."""
+    if not any(name.startswith(DRAFT_PREFIX) for name in tensor_names):
+        return 0
+    count = config.integer("mtp_num_hidden_layers", 1)  # Qwen3-Next's config does not say
+    if count != 1:
+        raise UnsupportedModel(
+            f"{config.path} has mtp_num_hidden_layers = {count}; llama.cpp only computes one layer "
+            "that drafts. Convert it without --mtp."
+        )
+    return count
+
+
+def draft_rules(feed_forward: tuple[TensorRule, ...]) -> tuple[TensorRule, ...]:
+    """Of the layer that predicts one token more: a layer with attention, in front of which
+    a token and what the others made of the one before are joined.
+
+    Source: conversion/qwen.py of llama.cpp (`_QwenMtpMixin`).
+    """
+    layers = [rule for rule in (*ATTENTION_RULES, *feed_forward) if rule.is_per_layer]
+    block = [
+        replace(
+            rule,
+            source=rule.source.replace("model.layers.{layer}.", f"{DRAFT_PREFIX}layers.0."),
+            needs=None if rule.needs in (None, FULL) else drafting(rule.needs),
+        )
+        for rule in layers
+    ]
+    joined = (
+        ("eh_proj", "fc", ("hidden", "hidden_twice"), Rows.KEEP),
+        ("enorm", "pre_fc_norm_embedding", ("hidden",), Rows.ONE_PLUS),
+        ("hnorm", "pre_fc_norm_hidden", ("hidden",), Rows.ONE_PLUS),
+        ("shared_head_norm", "norm", ("hidden",), Rows.ONE_PLUS),
+    )
+    return (
+        *block,
+        *(
+            TensorRule(
+                target=f"blk.{{layer}}.nextn.{target}.weight",
+                source=f"{DRAFT_PREFIX}{source}.weight",
+                shape=shape,
+                rows=rows,
+            )
+            for target, source, shape, rows in joined
+        ),
+    )

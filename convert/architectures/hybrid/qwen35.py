@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.arrangement import Order
-from convert.architectures.decoder import SPELLINGS, Decoder, feed_forward_rules, layer, text_part
+from convert.architectures.decoder import Decoder, feed_forward_rules, layer, text_part
 from convert.architectures.experts import (
     fused_expert_rules,
     shared_expert_rules,
@@ -24,8 +24,10 @@ from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.hybrid.delta_net import (
     ATTENTION_RULES,
     DEFAULTS,
+    DELTA_NET_SPELLINGS,
     LINEAR,
     StateSizes,
+    draft_rules,
     read_delta_net,
 )
 from convert.config import Config
@@ -137,8 +139,9 @@ QWEN35 = Family(
     architectures=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
     model_types=("qwen3_5", "qwen3_5_text"),
     rules=(*ATTENTION_RULES, *STATE_RULES, *feed_forward_rules()),
+    draft_rules=draft_rules(feed_forward_rules()),
     read_config=read_dense,
-    spellings=SPELLINGS,
+    spellings=DELTA_NET_SPELLINGS,
 )
 QWEN35_MOE = Family(
     name="qwen35moe",
@@ -146,6 +149,12 @@ QWEN35_MOE = Family(
     architectures=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
     model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),
+    draft_rules=draft_rules(
+        (
+            *fused_expert_rules(),
+            *shared_expert_rules(),
+        )
+    ),
     read_config=read_moe,
-    spellings=SPELLINGS,
+    spellings=DELTA_NET_SPELLINGS,
 )

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.arrangement import Order
-from convert.architectures.decoder import SPELLINGS, Decoder, layer
+from convert.architectures.decoder import Decoder, layer
 from convert.architectures.experts import (
     fused_expert_rules,
     shared_expert_rules,
@@ -21,8 +21,10 @@ from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.hybrid.delta_net import (
     ATTENTION_RULES,
     DEFAULTS,
+    DELTA_NET_SPELLINGS,
     LINEAR,
     StateSizes,
+    draft_rules,
     read_delta_net,
 )
 from convert.config import Config
@@ -98,6 +100,12 @@ QWEN3_NEXT = Family(
     architectures=("Qwen3NextForCausalLM",),
     model_types=("qwen3_next",),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),
+    draft_rules=draft_rules(
+        (
+            *fused_expert_rules(),
+            *shared_expert_rules(),
+        )
+    ),
     read_config=read_config,
-    spellings=SPELLINGS,
+    spellings=DELTA_NET_SPELLINGS,
 )
