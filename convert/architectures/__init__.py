@@ -21,6 +21,7 @@ from convert.architectures.dense.plain import ERNIE4_5, GLM4, HUNYUAN, SEED_OSS
 from convert.architectures.dense.post_norm import EXAONE4, OLMO2, OLMO3
 from convert.architectures.encoders.bert import BERT
 from convert.architectures.encoders.nomic_bert import NOMIC_BERT
+from convert.architectures.encoders.xlm_roberta import XLM_ROBERTA, XLM_ROBERTA_RANKER
 from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
@@ -96,6 +97,8 @@ FAMILIES: tuple[Family, ...] = (
     MAMBA2,
     BERT,
     NOMIC_BERT,
+    XLM_ROBERTA,
+    XLM_ROBERTA_RANKER,
 )
 
 

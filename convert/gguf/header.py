@@ -28,6 +28,7 @@ _FORMATS = {
     GGUFValueType.INT32: "<i",
     GGUFValueType.FLOAT32: "<f",
     GGUFValueType.BOOL: "<?",
+    GGUFValueType.UINT8: "<B",
 }
 
 
@@ -58,6 +59,10 @@ def string(key: str, value: str) -> Field:
 
 def boolean_array(key: str, values: Iterable[bool]) -> Field:
     return Field(key, GGUFValueType.BOOL, tuple(values))
+
+
+def u8_array(key: str, values: Iterable[int]) -> Field:
+    return Field(key, GGUFValueType.UINT8, tuple(values))
 
 
 def i32_array(key: str, values: Iterable[int]) -> Field:

@@ -31,6 +31,7 @@ from convert.tokenizer.token_table import (
     with_added,
     without_tokens,
 )
+from convert.tokenizer.unigram import is_unigram, unigram_table
 from convert.tokenizer.vocab_and_merges import (
     has_vocab_and_merges,
     tokenizer_from_vocab_and_merges,
@@ -143,7 +144,7 @@ class Vocabulary:
         ]
         if self.table.merges is not None:
             fields.append(string_array("tokenizer.ggml.merges", self.table.merges))
-        elif self.table.model == "llama":
+        elif self.table.model in ("llama", "t5"):
             fields.append(
                 f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens))
             )
@@ -251,6 +252,8 @@ def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
         return byte_level_table(tokenizer)
     if (tokenizer.get("model") or {}).get("type") == "WordPiece":
         return wordpiece_table(tokenizer)
+    if is_unigram(tokenizer):
+        return unigram_table(tokenizer)
     if sentencepiece_path.exists():
         return tokenizer_model_table(sentencepiece_path, tokenizer)
     if tokenizer:

@@ -15,6 +15,7 @@ shows.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -26,7 +27,12 @@ import transformers
 from case import Case, yarn
 from mixture_cases import MIXTURES
 from newer_cases import NEWER
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 GOLDEN = Path(__file__).parent
 NUM_TOKENS = 48
@@ -237,6 +243,8 @@ def make(name: str, case: Case) -> None:
     if case.older_layout:
         rewrite_config(directory / "config.json")
     tokens = np.random.default_rng(seed).integers(0, 256, NUM_TOKENS)
+    # positions of padding are other ones
+    tokens[tokens == model.config.pad_token_id] = 5
     arrays = references(directory, tokens)
     if case.pools:
         arrays |= pooled(directory, tokens)
@@ -274,7 +282,9 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
             else:
                 values *= 1.2 / parameter.shape[-1] ** 0.5
                 values *= 0.3 if is_gemma and "down_proj" in name else 1.0
-                is_back = name.endswith(("mlp.c_proj.weight", "dense_4h_to_h.weight"))
+                is_back = name.endswith(("mlp.c_proj.weight", "dense_4h_to_h.weight")) or (
+                    name.startswith("roberta.") and re.search(r"\d\.output\.dense\.weight", name)
+                )
                 values *= 0.1 if has_gelu and is_back else 1.0
         parameter.copy_(values)
 
@@ -295,7 +305,8 @@ def rewrite_config(path: Path) -> None:
 def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     """Computed from the files as they are, widened to float32."""
     config = json.loads((directory / "config.json").read_text())
-    is_encoder = config["architectures"] in (["BertModel"], ["NomicBertModel"])
+    ranks = config["architectures"][0].endswith("ForSequenceClassification")
+    is_encoder = ranks or config["architectures"] in (["BertModel"], ["NomicBertModel"])
     loader = AutoModel if is_encoder else AutoModelForCausalLM
     model = loader.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"
@@ -303,7 +314,13 @@ def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     output = model(torch.from_numpy(tokens)[None])
     if is_encoder:
         states = output.last_hidden_state[0]
-        return {"mean": states.mean(dim=0).numpy(), "cls": states[0].numpy()}
+        found = {"mean": states.mean(dim=0).numpy(), "cls": states[0].numpy()}
+        if ranks:
+            ranker = AutoModelForSequenceClassification.from_pretrained(
+                directory, dtype=torch.float32, attn_implementation="eager"
+            ).eval()
+            found["score"] = ranker(torch.from_numpy(tokens)[None]).logits[0].numpy()
+        return found
     return {"log_probs": torch.log_softmax(output.logits[0].double(), dim=-1).float().numpy()}
 
 

@@ -97,6 +97,23 @@ def _as_pythia(config: dict[str, Any]) -> dict[str, Any]:
 
 
 NEWER: dict[str, Case] = {
+    "xlm_roberta": Case(
+        "XLMRobertaForSequenceClassification",
+        {
+            "num_hidden_layers": 2,
+            "max_position_embeddings": 66,
+            "type_vocab_size": 1,
+            "layer_norm_eps": 1e-5,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+            "num_labels": 1,
+        },
+        dtype=torch.bfloat16,
+        release="bge-reranker-v2-m3: one label (id2label has LABEL_0 alone), classifier.dense and "
+        "classifier.out_proj, names below roberta., 8194 positions of which the first two are "
+        "padding's, one type of tokens; Unigram of 250,002 tokens whose last is <mask>.",
+    ),
     "qwen35": Case(
         "Qwen3_5ForCausalLM",
         {**_DELTA_NET, "tie_word_embeddings": True, "rope_parameters": _MROPE},
