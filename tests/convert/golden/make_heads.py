@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 GOLDEN = Path(__file__).parent
-# whose experts are fused
-NAMES = {"qwen35": False, "qwen35_moe": True, "qwen3_next": False}
+# whose experts of the heads are in one tensor, other than those of the checkpoint
+NAMES = {"qwen35": False, "qwen35_moe": False, "qwen3_next": True}
 
 
 class Heads(torch.nn.Module):
