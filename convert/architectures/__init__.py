@@ -20,6 +20,7 @@ from convert.architectures.dense.layer_norm import (
 from convert.architectures.dense.plain import ERNIE4_5, GLM4, HUNYUAN, SEED_OSS
 from convert.architectures.dense.post_norm import EXAONE4, OLMO2, OLMO3
 from convert.architectures.encoders.bert import BERT
+from convert.architectures.encoders.modern_bert import MODERN_BERT
 from convert.architectures.encoders.nomic_bert import NOMIC_BERT
 from convert.architectures.encoders.xlm_roberta import XLM_ROBERTA, XLM_ROBERTA_RANKER
 from convert.architectures.family import Family
@@ -97,6 +98,7 @@ FAMILIES: tuple[Family, ...] = (
     MAMBA2,
     BERT,
     NOMIC_BERT,
+    MODERN_BERT,
     XLM_ROBERTA,
     XLM_ROBERTA_RANKER,
 )

@@ -23,7 +23,7 @@ from convert.source.card import ModelCard
 from convert.source.folder import folder_name
 
 _RANKS = ("qwen3",)  # families whose graph in llama.cpp has the head for it
-_ENCODERS = ("bert", "nomic-bert")  # make embeddings and nothing else
+_ENCODERS = ("bert", "nomic-bert", "modern-bert")  # make embeddings and nothing else
 _RERANKER = re.compile(r"qwen3-reranker", re.IGNORECASE)
 _RERANKER_TAG = "text-ranking"
 

@@ -282,9 +282,9 @@ def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
             else:
                 values *= 1.2 / parameter.shape[-1] ** 0.5
                 values *= 0.3 if is_gemma and "down_proj" in name else 1.0
-                is_back = name.endswith(("mlp.c_proj.weight", "dense_4h_to_h.weight")) or (
-                    name.startswith("roberta.") and re.search(r"\d\.output\.dense\.weight", name)
-                )
+                is_back = name.endswith(
+                    ("mlp.c_proj.weight", "dense_4h_to_h.weight", "mlp.Wo.weight")
+                ) or (name.startswith("roberta.") and re.search(r"\d\.output\.dense\.weight", name))
                 values *= 0.1 if has_gelu and is_back else 1.0
         parameter.copy_(values)
 
@@ -306,7 +306,8 @@ def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     """Computed from the files as they are, widened to float32."""
     config = json.loads((directory / "config.json").read_text())
     ranks = config["architectures"][0].endswith("ForSequenceClassification")
-    is_encoder = ranks or config["architectures"] in (["BertModel"], ["NomicBertModel"])
+    encoders = ("BertModel", "NomicBertModel", "ModernBertModel")
+    is_encoder = ranks or config["architectures"][0] in encoders
     loader = AutoModel if is_encoder else AutoModelForCausalLM
     model = loader.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"

@@ -91,12 +91,38 @@ def _bare_gpt2(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {**bare, "h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.bfloat16)}
 
 
+def _as_modern_bert(config: dict[str, Any]) -> dict[str, Any]:
+    """The layout before transformers 5."""
+    rope = config.pop("rope_parameters")
+    config.pop("layer_types")
+    return {
+        **config,
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": rope["full_attention"]["rope_theta"],
+        "local_rope_theta": rope["sliding_attention"]["rope_theta"],
+    }
+
+
 def _as_pythia(config: dict[str, Any]) -> dict[str, Any]:
     config.pop("rope_parameters")
     return {**config, "rotary_pct": 0.25, "rotary_emb_base": 10000}
 
 
 NEWER: dict[str, Case] = {
+    "modern_bert": Case(
+        "ModernBertModel",
+        {
+            "num_hidden_layers": 4,
+            "intermediate_size": 64,
+            "local_attention": 16,
+            "bos_token_id": 257,
+            "cls_token_id": 257,
+            "sep_token_id": 257,
+        },
+        publish=rewrite(_as_modern_bert),
+        release="gte-modernbert-base: global_attn_every_n_layers 3, local_attention 128, "
+        "global_rope_theta 160000, local_rope_theta 10000; no norm before the first attention.",
+    ),
     "xlm_roberta": Case(
         "XLMRobertaForSequenceClassification",
         {
