@@ -111,9 +111,10 @@ def _period(config: Config, num_layers: int) -> int:
     """
     period = config.integer("global_attn_every_n_layers", _USUAL_PERIOD)
     kinds = layer_types(config, num_layers, (SLIDING, FULL), _kinds(period, num_layers))
-    for found in (period, *range(1, num_layers + 1)):
-        if kinds == _kinds(found, num_layers):
-            return found
+    candidates: list[int] = [period, *range(1, num_layers + 1)]
+    for candidate in candidates:
+        if kinds == _kinds(candidate, num_layers):
+            return candidate
     raise UnsupportedModel(
         f"{config.path} has layer_types of which llama.cpp's {NAME} does not know the order: it "
         "takes the first layer of each group to have no window."
