@@ -70,18 +70,14 @@ class BlockWorker:
             NATIVE_TYPES[source.stored_type.value]: np.ascontiguousarray(raw).data.cast("B")
         }
         for output in self._outputs:
-            slot = output.plan.slots[tensor.name]
-            if slot.type not in made and slot.type in packs(source):
-                packed = read_packed(source, block.start, block.stop, slot.type)
-                made[slot.type] = np.ascontiguousarray(packed).data.cast("B")
-            elif slot.type not in made:
-                made[slot.type] = self._quantize(block, values, slot.type)
-            offset = (
-                len(output.plan.header)
-                + slot.offset
-                + block.start * row_bytes(tensor.row_items, slot.type)
-            )
-            output.file.write(made[slot.type], offset)
+            ggml_type = output.plan.places[tensor.name].type
+            if ggml_type not in made and ggml_type in packs(source):
+                packed = read_packed(source, block.start, block.stop, ggml_type)
+                made[ggml_type] = np.ascontiguousarray(packed).data.cast("B")
+            elif ggml_type not in made:
+                made[ggml_type] = self._quantize(block, values, ggml_type)
+            offset = block.start * row_bytes(tensor.row_items, ggml_type)
+            output.write(tensor.name, offset, made[ggml_type])
         return block.stored_bytes
 
     def _quantize(

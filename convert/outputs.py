@@ -1,4 +1,4 @@
-"""One GGUF before and while it is written:
+"""One GGUF, in one file or several, before and while it is written:
 its first bytes, and where every tensor lies.
 
 Knows no rows.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from gguf import LlamaFileType
+from gguf import GGMLQuantizationType, LlamaFileType
 
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
 from convert.architectures.family import Change, Hyperparameters, read_model
 from convert.checkpoint import Checkpoint
-from convert.gguf.header import Field, TensorSlot, encode_header, lay_out, padded
+from convert.gguf.cut import PlannedFile, cut, plan_file
+from convert.gguf.header import Field, encode_header, lay_out
 from convert.heads.purpose import Purpose, find_purpose
 from convert.heads.ranking import TEMPLATE, TEMPLATE_NAME, ranking_fields, with_ranking
 from convert.heads.sentence_transformers import lowers_texts
@@ -156,24 +158,43 @@ def _as_reranker(source: SourceModel, purpose: Purpose) -> SourceModel:
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """One GGUF before it is written:
-    its first bytes, and the place of every tensor by name.
-    """
+    """One output before it is written: a GGUF, or the parts of one."""
 
-    path: Path
+    path: Path  # if it were one file
     type: str
-    header: bytes
-    slots: dict[str, TensorSlot]
+    files: tuple[PlannedFile, ...]
 
     @property
     def num_bytes(self) -> int:
-        last = max(self.slots.values(), key=lambda slot: slot.offset)
-        return len(self.header) + padded(last.offset + last.num_bytes)
+        return sum(file.num_bytes for file in self.files)
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where every tensor lies, by its name."""
+        return {
+            slot.name: Place(index, len(file.header) + slot.offset, slot.type)
+            for index, file in enumerate(self.files)
+            for slot in file.slots.values()
+        }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's data begin."""
+
+    file: int  # of the output's files
+    offset: int  # in bytes from the beginning of that file
+    type: GGMLQuantizationType
 
 
 def plan_output(
-    source: SourceModel, path: Path, type_name: str, importance: Importance | None
+    source: SourceModel,
+    path: Path,
+    type_name: str,
+    importance: Importance | None,
+    max_file_bytes: int | None = None,
 ) -> OutputPlan:
+    """Raises `BadInput` where it cannot be cut into files of `max_file_bytes`."""
     made = file_types(
         type_name, source.tensors, source.shape, has_importance=importance is not None
     )
@@ -183,9 +204,9 @@ def plan_output(
     fields = _fields(source, made.file_type)
     if importance is not None and made.is_quantized:
         fields += importance_fields(importance.matrix, importance.file_name)
-    return OutputPlan(
-        path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}
-    )
+    file = plan_file(path, fields, slots)
+    files = (file,) if max_file_bytes is None else cut(file, fields, max_file_bytes)
+    return OutputPlan(path, type_name, files)
 
 
 def header_without_tensors(source: SourceModel, type_name: str) -> bytes:
@@ -205,18 +226,48 @@ def _fields(source: SourceModel, file_type: LlamaFileType) -> list[Field]:
 
 @dataclass(frozen=True)
 class OpenOutput:
-    """A GGUF that is being written."""
+    """A GGUF, or the parts of one, that are being written."""
 
     plan: OutputPlan
-    file: OutputFile
+    files: tuple[OutputFile, ...]
+
+    def write(self, tensor: str, offset: int, data: memoryview) -> None:
+        """Puts `data` at `offset` bytes into a tensor; thread-safe.
+
+        Raises `NotEnoughDisk` if the disk filled up meanwhile.
+        """
+        place = self.plan.places[tensor]
+        self.files[place.file].write(data, place.offset + offset)
+
+    def sync(self) -> None:
+        for file in self.files:
+            file.sync()
+
+    def commit(self) -> None:
+        """Gives the synced files their names; the caller then syncs the directory.
+
+        The first part comes last, for it stands for the model: until then none is there.
+        """
+        first, *others = self.files
+        if others:
+            first.path.unlink(missing_ok=True)
+        for file in (*others, first):
+            file.commit()
+
+    def discard(self) -> None:
+        for file in self.files:
+            file.discard()
 
 
 def open_output(plan: OutputPlan) -> OpenOutput:
     """Raises `BadInput` if there is no room or no permission; then nothing is left."""
-    file = OutputFile(plan.path, plan.num_bytes)
+    files: list[OutputFile] = []
     try:
-        file.write(plan.header, 0)
+        for planned in plan.files:
+            files.append(OutputFile(planned.path, planned.num_bytes))
+            files[-1].write(planned.header, 0)
     except BaseException:
-        file.discard()
+        for file in files:
+            file.discard()
         raise
-    return OpenOutput(plan, file)
+    return OpenOutput(plan, tuple(files))

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from convert.adapters.merge import merged
@@ -26,6 +27,7 @@ from convert.architectures.family import Change
 from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, NotEnoughDisk
+from convert.gguf.parts import forms_of
 from convert.importance.row_weights import RowWeights
 from convert.memory import DEFAULT_MAX_RAM_BYTES, fit_work
 from convert.outputs import (
@@ -64,6 +66,7 @@ class Job:
     max_ram_bytes: int = DEFAULT_MAX_RAM_BYTES
     adapter: ScaledAdapter | None = None  # that is merged into the weights
     drafts: bool = False  # with the layers that draft for the model
+    max_file_bytes: int | None = None  # outputs that are larger become several files
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,17 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One finished output."""
+    """One finished output: a GGUF in one file or in parts."""
 
-    path: Path
+    paths: tuple[Path, ...]  # one, or those of all parts
     type: str
-    num_bytes: int
+    num_bytes: int  # of all together
     seconds: float  # from the start of the conversion until it appeared
+
+    @property
+    def path(self) -> Path:
+        """What is opened: the file, or the first of the parts."""
+        return self.paths[0]
 
 
 Check = Callable[[Vocabulary, Sequence[Path]], None]
@@ -113,6 +121,7 @@ class Conversion:
         self._started = time.monotonic()
         self._free_bytes = free_bytes
         self._outputs: dict[str, OpenOutput] = {}
+        self._links: dict[str, Path] = {}  # folders with links to parts, by type
         self._stack = ExitStack()
         with self._stack:  # closes the checkpoint if it is not as it should be
             for type_name in job.types:
@@ -210,11 +219,23 @@ class Conversion:
             worker, tensors, work, lambda done_bytes: on_progress(Progress(done_bytes, total_bytes))
         )
         for output in opened:
-            output.file.sync()
+            output.sync()
 
     def path_of(self, type_name: str) -> Path:
-        """Where the file of a type that was written lies until it is published."""
-        return self._outputs[type_name].file.partial
+        """Where the file of a type that was written lies until it is published: something
+        that llama.cpp can open.
+        """
+        files = self._outputs[type_name].files
+        return files[0].partial if len(files) == 1 else self._linked_parts(type_name)
+
+    def _linked_parts(self, type_name: str) -> Path:
+        """The first of links to unpublished parts, with the names by which parts are found."""
+        if type_name not in self._links:
+            folder = self._stack.enter_context(TemporaryDirectory(prefix="appliance-convert-"))
+            self._links[type_name] = Path(folder)
+            for file in self._outputs[type_name].files:
+                (Path(folder) / file.path.name).symlink_to(file.partial.resolve())
+        return self._links[type_name] / self._outputs[type_name].files[0].path.name
 
     @property
     def unpublished(self) -> dict[str, Path]:
@@ -233,21 +254,27 @@ class Conversion:
 
     def _plan(self, type_name: str, importance: Importance | None) -> OutputPlan:
         path = self._job.directory / f"{self._job.name}-{type_name}.gguf"
-        return plan_output(self._source, path, type_name, importance)
+        # what nobody wants to keep need not be cut
+        max_bytes = self._job.max_file_bytes if type_name in self._job.types else None
+        return plan_output(self._source, path, type_name, importance, max_bytes)
 
     def _open(self, plan: OutputPlan) -> OpenOutput:
         output = open_output(plan)
-        self._stack.callback(output.file.discard)
+        self._stack.callback(output.discard)
         self._outputs[plan.type] = output
         return output
 
     def _commit(self, output: OpenOutput) -> WrittenFile:
-        output.file.commit()
+        output.commit()
         plan = output.plan
-        # what was measured of the file that was there
-        sidecar_path(plan.path).unlink(missing_ok=True)
+        paths = tuple(file.path for file in plan.files)
+        for path in {*forms_of(plan.path), *paths}:
+            # what was measured of the file that was there
+            sidecar_path(path).unlink(missing_ok=True)
+            if path not in paths:  # the same model as it was cut before
+                path.unlink(missing_ok=True)
         return WrittenFile(
-            plan.path, plan.type, plan.num_bytes, round(time.monotonic() - self._started, 3)
+            paths, plan.type, plan.num_bytes, round(time.monotonic() - self._started, 3)
         )
 
     def _prepare_directory(self) -> None:

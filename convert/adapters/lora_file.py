@@ -31,7 +31,8 @@ from convert.architectures.family import (
 from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import UnsupportedModel
-from convert.gguf.header import encode_header, f32, lay_out, string
+from convert.gguf.cut import plan_file
+from convert.gguf.header import f32, lay_out, string
 from convert.heads.purpose import find_purpose
 from convert.importance.row_weights import RowWeights
 from convert.memory import fit_work
@@ -134,9 +135,7 @@ def write_adapter(
     ]
     # whatever they are stored as: of others, ggml would round what it multiplies them with
     slots = lay_out((tensor.name, tensor.shape, GGMLQuantizationType.F32) for tensor in tensors)
-    plan = OutputPlan(
-        path, "LoRA", encode_header(fields, slots), {slot.name: slot for slot in slots}
-    )
+    plan = OutputPlan(path, "LoRA", (plan_file(path, fields, slots),))
     _write(plan, tensors, num_threads, max_ram_bytes)
     return WrittenAdapter(path, len(adapter.pairs), alpha, plan.num_bytes)
 
@@ -152,10 +151,10 @@ def _write(
         write_blocks(
             worker, tensors, fit_work(max_ram_bytes, num_threads, tensors), lambda _bytes: None
         )
-        output.file.sync()
-        output.file.commit()
+        output.sync()
+        output.commit()
     finally:
-        output.file.discard()
+        output.discard()
     sync_directory(plan.path.parent)
 
 

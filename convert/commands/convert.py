@@ -37,6 +37,7 @@ UNWEIGHTED_TYPES = (
     "Q8_0",
     SOURCE,
 )  # an importance matrix changes nothing in them
+_FILE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _BYTES_PER = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -59,6 +60,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_TYPES,
         help=f"comma-separated list of types to write: {', '.join(TYPE_NAMES)} (default: "
         f"{DEFAULT_TYPES})",
+    )
+    parser.add_argument(
+        "--split-max-size",
+        metavar="SIZE",
+        type=file_size,
+        help="cut what would be larger into files of at most SIZE, such as 4G or 500M (powers of "
+        "1000, as in llama.cpp's tools), which are called NAME-TYPE-00001-of-00002.gguf and on",
     )
     parser.add_argument("--name", help="name the files NAME-TYPE.gguf (default: the name of SRC)")
     parser.add_argument(
@@ -244,6 +252,7 @@ def _job(args: argparse.Namespace) -> Job:
         max_ram_bytes=args.max_ram,
         drafts=args.mtp,
         adapter=None if args.merge_lora is None else _scaled_adapter(args.merge_lora),
+        max_file_bytes=args.split_max_size,
     )
 
 
@@ -273,6 +282,17 @@ def byte_count(text: str) -> int:
     return int(float(match[1]) * _BYTES_PER.get(match[2].upper(), 1))
 
 
+def file_size(text: str) -> int:
+    """A number of bytes with an optional unit (K, M, G), in powers of 1000, as disks and hubs
+    have their limits.
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([KMG]?)B?", text.strip(), re.IGNORECASE)
+    num_bytes = 0 if match is None else int(float(match[1]) * _FILE_UNITS[match[2].upper()])
+    if num_bytes < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 4G or 500M (got {text!r})")
+    return num_bytes
+
+
 def _report(
     written: Sequence[WrittenFile],
     model_notes: Sequence[str],
@@ -284,6 +304,7 @@ def _report(
         files = [
             {
                 "path": str(file.path),
+                "parts": [str(path) for path in file.paths],
                 "type": file.type,
                 "bytes": file.num_bytes,
                 "seconds": file.seconds,
@@ -302,4 +323,7 @@ def _report(
     for note in notes:
         print_note(note)
     for file in written:
-        print_line(f"{file.path}  {file.type}  {decimal(file.num_bytes)}  {file.seconds:.1f} s")
+        parts = f"  in {len(file.paths)} files" if len(file.paths) > 1 else ""
+        print_line(
+            f"{file.path}  {file.type}  {decimal(file.num_bytes)}{parts}  {file.seconds:.1f} s"
+        )

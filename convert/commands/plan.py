@@ -73,7 +73,7 @@ def _write_headers(plans: Sequence[OutputPlan], directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for plan in plans:
-            (directory / f"{plan.path}{HEADER_SUFFIX}").write_bytes(plan.header)
+            (directory / f"{plan.path}{HEADER_SUFFIX}").write_bytes(plan.files[0].header)
     except OSError as error:
         raise BadInput(f"{directory} cannot be written to: {error.strerror}.") from error
 

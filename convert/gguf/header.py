@@ -24,6 +24,7 @@ ALIGNMENT = 32
 Scalar = int | float | bool | str
 
 _FORMATS = {
+    GGUFValueType.UINT16: "<H",
     GGUFValueType.UINT32: "<I",
     GGUFValueType.INT32: "<i",
     GGUFValueType.FLOAT32: "<f",
@@ -39,6 +40,14 @@ class Field:
     key: str
     type: GGUFValueType  # the value's, or each element's where the value is a tuple
     value: Scalar | tuple[Scalar, ...]
+
+
+def u16(key: str, value: int) -> Field:
+    return Field(key, GGUFValueType.UINT16, value)
+
+
+def i32(key: str, value: int) -> Field:
+    return Field(key, GGUFValueType.INT32, value)
 
 
 def u32(key: str, value: int) -> Field:
@@ -101,6 +110,12 @@ def lay_out(
         )
         offset = padded(offset + num_bytes)
     return slots
+
+
+def encoded_bytes(fields: Sequence[Field], slots: Sequence[TensorSlot]) -> int:
+    """Of a header before it is padded. Raises what `encode_header` raises."""
+    entries = [_encode_field(field) for field in fields] + [_encode_slot(slot) for slot in slots]
+    return len(MAGIC) + struct.calcsize("<IQQ") + sum(map(len, entries))
 
 
 def encode_header(fields: Sequence[Field], slots: Sequence[TensorSlot]) -> bytes:

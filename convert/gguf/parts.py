@@ -1,6 +1,7 @@
 """Models that are split over several GGUF files, `NAME-00001-of-00003.gguf` and on.
 
-Opens none of them: llama.cpp is given the first and finds the others.
+Opens none of them: llama.cpp is given the first and finds the others by their names
+(`llama_split_path` in its src/llama.cpp).
 """
 
 from __future__ import annotations
@@ -11,6 +12,23 @@ from pathlib import Path
 
 _PART = re.compile(r"(.+-)(\d{5})(-of-\d{5}\.gguf)")
 _FIRST = "00001"
+
+
+def part_path(path: Path, number: int, count: int) -> Path:
+    """What part `number` (from 1) of the model that would be `path` in one file is called."""
+    return path.with_name(f"{path.stem}-{number:05}-of-{count:05}{path.suffix}")
+
+
+def forms_of(path: Path) -> list[Path]:
+    """What is there of the model that is `path` in one file: that file, and parts of it,
+    whatever their count.
+    """
+    parts = [
+        other
+        for other in path.parent.iterdir()
+        if (match := _PART.fullmatch(other.name)) is not None and match[1] == f"{path.stem}-"
+    ]
+    return sorted([*parts, *([path] if path.exists() else [])])
 
 
 def is_other_part(path: Path, names: Iterable[str]) -> bool:
