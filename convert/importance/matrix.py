@@ -62,7 +62,7 @@ def compute_importance(
     _prepare(job.out)
     unfinished = unfinished_path(job.out)
     request = {
-        "model": str(job.model.resolve()),
+        "model": str(job.model.absolute()),
         "text": text.text,
         "threads": job.threads,
         "chunk_tokens": job.chunk_tokens,

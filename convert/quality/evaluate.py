@@ -73,8 +73,8 @@ def evaluate(
     _check(job)
     text = read_text(job.text)
     request: dict[str, Any] = {
-        "model": str(job.model.resolve()),
-        "reference": None if job.reference is None else str(job.reference.resolve()),
+        "model": str(job.model.absolute()),
+        "reference": None if job.reference is None else str(job.reference.absolute()),
         "text": text.text,
         "window": job.window,
         "max_windows": job.max_windows,

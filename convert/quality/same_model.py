@@ -85,7 +85,7 @@ def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> lis
     names = {path.name for path in paths}
     whole = [path for path in paths if not is_other_part(path, names)]
     answers = ask(
-        "convert.native.describe_child", {"paths": [str(path.resolve()) for path in whole]}
+        "convert.native.describe_child", {"paths": [str(path.absolute()) for path in whole]}
     )
     files = []
     for path, answer in zip(whole, msgspec.convert(answers, list[_Described | None]), strict=True):

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
+from appliance.llama.checks import DryLoads, ReservedBytes
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.servable import read_servable_header
 from appliance.worker.child.prefix_files import fingerprint
 from appliance.worker.config import WorkerConfig
@@ -34,13 +36,37 @@ def split(source: Path, target: Path, max_tensors: int) -> list[Path]:
     return sorted(target.parent.glob(f"{target.stem}-*.gguf"))
 
 
+def as_in_a_cache(parts: list[Path], cache: Path) -> list[Path]:
+    """Links to files that are called by their hashes, as Hugging Face's cache has them."""
+    blobs, snapshot = cache / "blobs", cache / "snapshots" / "0"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, part in enumerate(parts):
+        part.rename(blobs / f"{number:040}")
+        (snapshot / part.name).symlink_to(blobs / f"{number:040}")
+    return [snapshot / part.name for part in parts]
+
+
 async def test_it_answers_as_the_whole_model(config: WorkerConfig, tmp_path: Path) -> None:
     whole = Path(config.model_path)
-    first, *others = split(whole, tmp_path / "parts.gguf", 20)
+    first, *others = as_in_a_cache(split(whole, tmp_path / "parts.gguf", 20), tmp_path / "cache")
     assert len(others) > 1
     assert len(read_servable_header(first).tensors) == len(read_servable_header(whole).tensors)
     async with running(config) as supervisor:
         expected = await ask(supervisor, text("It was"))
+    sizes = ContextSizes(
+        kv_cells=256,
+        slots=1,
+        max_rows=32,
+        kv_type="f16",
+        threads=1,
+        batch_threads=1,
+        ubatch_rows=32,
+    )
+    dry_loads = DryLoads(tmp_path / "dry.json")
+    reserved = dry_loads.reserved(whole, sizes)
+    assert isinstance(reserved, ReservedBytes), reserved
+    assert dry_loads.reserved(first, sizes) == reserved
     in_parts = msgspec.structs.replace(config, model_path=str(first))
     async with running(in_parts) as supervisor:
         assert (await ask(supervisor, text("It was"))).text == expected.text

@@ -60,4 +60,4 @@ def _named(settings: ServeSettings, name: str, model: str) -> CreatedModel:
         return replace(older, name=plain)
     model_spec(replace(settings, model=(model,)))  # raises where there is no such model
     path = Path(model)
-    return CreatedModel(name=plain, argument=str(path.resolve()) if path.exists() else model)
+    return CreatedModel(name=plain, argument=str(path.absolute()) if path.exists() else model)

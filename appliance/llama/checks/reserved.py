@@ -117,7 +117,7 @@ def _ask(
         done = subprocess.run(
             [
                 *command,
-                str(model.resolve()),
+                str(model.absolute()),
                 *map(str, _deciding(sizes)),
                 msgspec.json.encode(kernels).decode(),
                 confine,

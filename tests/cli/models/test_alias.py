@@ -56,6 +56,20 @@ def test_a_path_is_kept_whole(
     assert f"mine  {models_dir}/plays/plays-Q8_0.gguf" in capsys.readouterr().out
 
 
+def test_a_part_keeps_the_name_by_which_the_others_are_found(
+    models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = models_dir.parent / "cache"
+    folder.mkdir()
+    write_sample(folder / "m.gguf", Sample(), split_max_tensors=2)
+    first, *_ = sorted(folder.iterdir())
+    blob = first.rename(folder / "blob")  # as Hugging Face's cache has it
+    first.symlink_to(blob)
+    assert run(models_dir, "alias", "mine", str(first)) == 0
+    run(models_dir, "alias")
+    assert f"mine  {first}" in capsys.readouterr().out
+
+
 def test_the_list_has_it(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(models_dir, "alias", "coder", "plays")
     run(models_dir, "list")
