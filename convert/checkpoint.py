@@ -5,7 +5,7 @@ Reads no weights; knows no model family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,12 @@ class Checkpoint:
     Raises `BadInput` of some kind when the directory is not a readable checkpoint.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        open_weights: Callable[[Path], SafetensorsFile] = SafetensorsFile,
+    ) -> None:
+        self._open_weights = open_weights
         check_folder(directory)
         self.directory = directory
         check_files(directory)
@@ -127,7 +132,7 @@ class Checkpoint:
         return self.config.section("quantization_config")
 
     def _open(self, name: str) -> SafetensorsFile:
-        file = SafetensorsFile(self.directory / name)
+        file = self._open_weights(self.directory / name)
         self._files.append(file)
         return file
 

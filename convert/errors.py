@@ -4,10 +4,13 @@ Knows no part that raises these.
 
 ConvertError                exit 1  our fault
 ├── ChildDied                       native code took a child down (child.py)
+├── HubLost             exit 3  the connection to the hub was lost: the same again goes on
 └── BadInput                exit 2  theirs: the message says what is wrong and the way out
     ├── MissingFile                 a file or tensor the checkpoint should have
     ├── DamagedCheckpoint           truncated shard, lying header, NaN
     ├── UnsupportedModel            an architecture, tokenizer or option that is not known here
+    ├── HubRefused                  no such repository, not for us, or no checkpoint
+    ├── SourceChanged               the repository is another than when it was begun
     ├── UnknownType                 no such quantization
     ├── Unrepresentable             weights too large for the type (quantize.py)
     ├── NotEnoughDisk               the outputs do not fit
@@ -31,6 +34,11 @@ class ConvertError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+class HubLost(ConvertError):
+    kind = "hub_lost"
+    exit_code = 3
+
+
 class BadInput(ConvertError):
     kind = "bad_input"
     exit_code = 2
@@ -46,6 +54,14 @@ class DamagedCheckpoint(BadInput):
 
 class UnsupportedModel(BadInput):
     kind = "unsupported_model"
+
+
+class HubRefused(BadInput):
+    kind = "hub_refused"
+
+
+class SourceChanged(BadInput):
+    kind = "source_changed"
 
 
 class UnknownType(BadInput):

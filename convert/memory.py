@@ -38,14 +38,16 @@ class WorkSize:
     block_items: int  # at most, in each block
 
 
-def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTensor]) -> WorkSize:
-    """The work that fits beside what the process holds already: smaller blocks first,
-    then fewer threads.
+def fit_work(
+    max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTensor], kept_bytes: int = 0
+) -> WorkSize:
+    """The work that fits beside what the process holds already, and `kept_bytes` that it will
+    hold: smaller blocks first, then fewer threads.
 
     Raises `NotEnoughMemory` with the number that would do if not even one thread's
     smallest block fits.
     """
-    held_bytes = psutil.Process().memory_info().rss + _kept_bytes(tensors)
+    held_bytes = psutil.Process().memory_info().rss + _kept_bytes(tensors) + kept_bytes
     smallest = max(
         [MIN_BLOCK_ITEMS, *(tensor.row_items * tensor.source.row_group for tensor in tensors)]
     )

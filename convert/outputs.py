@@ -258,13 +258,23 @@ class OpenOutput:
         for file in self.files:
             file.discard()
 
+    def keep(self) -> None:
+        """Leaves what was opened with a `resume_key` for whoever goes on."""
+        for file in self.files:
+            file.keep()
 
-def open_output(plan: OutputPlan) -> OpenOutput:
+    @property
+    def was_there(self) -> bool:
+        """Whether all files were there already, with their size."""
+        return all(file.was_there for file in self.files)
+
+
+def open_output(plan: OutputPlan, resume_key: str | None = None) -> OpenOutput:
     """Raises `BadInput` if there is no room or no permission; then nothing is left."""
     files: list[OutputFile] = []
     try:
         for planned in plan.files:
-            files.append(OutputFile(planned.path, planned.num_bytes))
+            files.append(OutputFile(planned.path, planned.num_bytes, resume_key))
             files[-1].write(planned.header, 0)
     except BaseException:
         for file in files:

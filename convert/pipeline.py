@@ -10,6 +10,7 @@ measurement are written in a first pass, the others in a second.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -24,10 +25,11 @@ from types import TracebackType
 from convert.adapters.merge import merged
 from convert.adapters.peft import PeftAdapter
 from convert.architectures.family import Change
-from convert.blocks import BlockWorker, write_blocks
+from convert.blocks import Block, BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, NotEnoughDisk
 from convert.gguf.parts import forms_of
+from convert.hub.journal import Journal, Resumable, Streamed, may_go_on
 from convert.importance.row_weights import RowWeights
 from convert.memory import DEFAULT_MAX_RAM_BYTES, fit_work
 from convert.outputs import (
@@ -42,6 +44,7 @@ from convert.outputs import (
 from convert.quality.sidecar import sidecar_path
 from convert.quantize import Kernel, load_ggml_kernel
 from convert.recipe import check_type
+from convert.safetensors_file import SafetensorsFile
 from convert.tokenizer.vocab import Vocabulary
 from convert.writer import OutputFile, remove_stale, sync_directory
 
@@ -67,6 +70,7 @@ class Job:
     adapter: ScaledAdapter | None = None  # that is merged into the weights
     drafts: bool = False  # with the layers that draft for the model
     max_file_bytes: int | None = None  # outputs that are larger become several files
+    streamed: Streamed | None = None  # where the weights are not in `source`, but on a hub
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,16 @@ class Conversion:
         with self._stack:  # closes the checkpoint if it is not as it should be
             for type_name in job.types:
                 check_type(type_name)
-            self._checkpoint = checkpoint = self._stack.enter_context(Checkpoint(job.source))
+            open_weights = SafetensorsFile if job.streamed is None else job.streamed.open_weights
+            self._checkpoint = checkpoint = self._stack.enter_context(
+                Checkpoint(job.source, open_weights)
+            )
             change = None if job.adapter is None else self._merging(job.adapter)
             self._source = read_source(checkpoint, job.source, job.name, change, drafts=job.drafts)
             self._kernel = kernel or load_ggml_kernel()
             self._prepare_directory()
+            self._resumable = self._settle()
+            self._num_passes = 0
             self._stack = self._stack.pop_all()
 
     def __enter__(self) -> Conversion:
@@ -142,7 +151,17 @@ class Conversion:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def _settle(self) -> Resumable | None:
+        """What can be gone on with, where the weights come from a hub."""
+        job = self._job
+        if job.streamed is None:
+            return None
+        made = (sorted(job.types), job.max_file_bytes, job.adapter, job.drafts)
+        resumable = Resumable.of(job.directory, job.name, job.streamed, made)
+        resumable.settle_others()
+        return resumable
 
     def _merging(self, scaled: ScaledAdapter) -> Change:
         adapter = self._stack.enter_context(PeftAdapter(scaled.directory))
@@ -183,6 +202,8 @@ class Conversion:
         """
         plans = [self._plan(type_name, None) for type_name in types]
         needed, free = sum(plan.num_bytes for plan in plans), self._free_bytes(self._job.directory)
+        if self._resumable is not None:
+            needed = max(0, needed - self._resumable.allocated_bytes())
         if needed > free:
             raise NotEnoughDisk(
                 f"{self._job.directory} has {free} bytes free, but the {len(plans)} output files "
@@ -209,17 +230,34 @@ class Conversion:
         """
         tensors = self._source.tensors
         weights = RowWeights(importance.matrix if importance else None, tensors)
-        work = fit_work(self._job.max_ram_bytes, self._job.num_threads, tensors)
-        opened = [
-            self._open(self._plan(type_name, importance)) for type_name in dict.fromkeys(types)
-        ]
+        kept_bytes = 0 if self._job.streamed is None else self._job.streamed.kept_bytes
+        work = fit_work(self._job.max_ram_bytes, self._job.num_threads, tensors, kept_bytes)
+        plans = [self._plan(type_name, importance) for type_name in dict.fromkeys(types)]
+        journal = self._journal()
+        opened = [self._open(plan) for plan in plans]
+        worker: Callable[[Block], int] = BlockWorker(self._kernel, opened, weights)
+        left = tensors
+        if journal is not None:
+            done = journal.begin(_digest(plans, importance), opened)
+            left, worker = [t for t in tensors if t.name not in done], journal.noting(worker)
         total_bytes = sum(tensor.stored_bytes for tensor in tensors)
-        worker = BlockWorker(self._kernel, opened, weights)
+        had_bytes = total_bytes - sum(tensor.stored_bytes for tensor in left)
         write_blocks(
-            worker, tensors, work, lambda done_bytes: on_progress(Progress(done_bytes, total_bytes))
+            worker, left, work, lambda now: on_progress(Progress(had_bytes + now, total_bytes))
         )
         for output in opened:
             output.sync()
+        if journal is not None:
+            journal.finish()
+
+    def _journal(self) -> Journal | None:
+        """Of the pass that begins, where one can be gone on with."""
+        if self._resumable is None:
+            return None
+        journal = Journal(self._resumable, self._num_passes)
+        self._num_passes += 1
+        self._stack.callback(journal.close)
+        return journal
 
     def path_of(self, type_name: str) -> Path:
         """Where the file of a type that was written lies until it is published: something
@@ -250,6 +288,8 @@ class Conversion:
         """Gives the wanted files their names, in the order of the job's types."""
         written = [self._commit(self._outputs[type_name]) for type_name in self._job.types]
         sync_directory(self._job.directory)
+        if self._resumable is not None:
+            self._resumable.remove()
         return written
 
     def _plan(self, type_name: str, importance: Importance | None) -> OutputPlan:
@@ -259,10 +299,26 @@ class Conversion:
         return plan_output(self._source, path, type_name, importance, max_bytes)
 
     def _open(self, plan: OutputPlan) -> OpenOutput:
-        output = open_output(plan)
-        self._stack.callback(output.discard)
+        key = None if self._resumable is None else self._resumable.pass_key(self._num_passes - 1)
+        output = open_output(plan, key)
+        self._stack.push(partial(self._leave, output))
         self._outputs[plan.type] = output
         return output
+
+    def _leave(
+        self,
+        output: OpenOutput,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """When all ends: what was not published goes, but where it can be gone on with."""
+        if self._resumable is not None and may_go_on(error):
+            output.keep()
+            return
+        output.discard()
+        if self._resumable is not None:
+            self._resumable.remove()
 
     def _commit(self, output: OpenOutput) -> WrittenFile:
         output.commit()
@@ -307,6 +363,18 @@ def convert(
         conversion.write(job.types, on_progress, importance)
         check(conversion.vocabulary, list(conversion.unpublished.values()))
         return conversion.publish()
+
+
+def _digest(plans: Sequence[OutputPlan], importance: Importance | None) -> str:
+    """Tells apart what is written: SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    for plan in plans:
+        digest.update(plan.type.encode())
+        for file in plan.files:
+            digest.update(file.header)
+    if importance is not None:
+        digest.update(importance.matrix.digest())
+    return digest.hexdigest()
 
 
 def default_num_threads() -> int:

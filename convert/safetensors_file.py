@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -194,25 +194,33 @@ class StoredTensor:
         return True
 
 
-class SafetensorsFile:
-    """An open safetensors file whose header has been checked against its size.
+class StoredBytes(Protocol):
+    """The bytes of a file, wherever they are. Reads are thread-safe."""
 
-    Reads are thread-safe. `texts` is what the header has beside its tensors.
-    """
+    @property
+    def num_bytes(self) -> int: ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` from `offset` on. Raises `ConvertError` of some kind."""
+
+    def close(self) -> None: ...
+
+
+class LocalBytes:
+    """Those of a file that is here. Raises `MissingFile` where it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise MissingFile(f"{path} is missing. Download it again.") from None
         except OSError as error:
             raise MissingFile(f"{path} cannot be opened: {error.strerror}.") from error
-        try:
-            self.tensors = self._read_header()
-        except BaseException:
-            self.close()
-            raise
+
+    @property
+    def num_bytes(self) -> int:
+        return os.fstat(self._fd).st_size
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -228,16 +236,44 @@ class SafetensorsFile:
             try:
                 count = os.preadv(self._fd, [buffer], offset)
             except OSError as error:
-                raise DamagedCheckpoint(f"{self.path} cannot be read: {error.strerror}.") from error
+                raise DamagedCheckpoint(
+                    f"{self._path} cannot be read: {error.strerror}."
+                ) from error
             if count == 0:
                 raise DamagedCheckpoint(
-                    f"{self.path} ended at byte {offset} while it was being read. Another "
+                    f"{self._path} ended at byte {offset} while it was being read. Another "
                     "program may have changed it."
                 )
             buffer, offset = buffer[count:], offset + count
 
+
+class SafetensorsFile:
+    """An open safetensors file whose header has been checked against its size.
+
+    Reads are thread-safe. `texts` is what the header has beside its tensors.
+    """
+
+    def __init__(self, path: Path, stored: StoredBytes | None = None) -> None:
+        self.path = path
+        self._stored = stored or LocalBytes(path)
+        try:
+            self.tensors = self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stored.close()
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` from `offset` on.
+
+        Raises `DamagedCheckpoint` if the file ends before.
+        """
+        self._stored.read_into(buffer, offset)
+
     def _read_header(self) -> dict[str, StoredTensor]:
-        file_bytes = os.fstat(self._fd).st_size
+        file_bytes = self._stored.num_bytes
         if file_bytes < 8:
             raise DamagedCheckpoint(
                 f"{self.path} is truncated: {file_bytes} bytes are too few for a safetensors "

@@ -16,6 +16,7 @@ from pathlib import Path
 from convert.errors import BadInput, NotEnoughDisk
 
 PARTIAL_SUFFIX = ".partial"
+RESUMABLE_SUFFIX = ".resumable"
 
 
 class OutputFile:
@@ -25,13 +26,23 @@ class OutputFile:
     that dies with the process: by it `remove_stale` distinguishes the leftovers of a
     killed run from the work of a living one. `partial` is that name. `write` is
     thread-safe.
+
+    With a `resume_key` it is `.NAME.KEY.resumable`, which may be there already
+    (`was_there`), `remove_stale` leaves it, and who has the key sees to it that nobody else
+    writes it.
     """
 
-    def __init__(self, path: Path, num_bytes: int) -> None:
+    def __init__(self, path: Path, num_bytes: int, resume_key: str | None = None) -> None:
         if path.is_dir():
             raise BadInput(f"{path} is a directory. Remove it or choose another name.")
         self.path = path
-        self.partial, self._fd = _create_locked(path)
+        self._is_resumable = resume_key is not None
+        if resume_key is None:
+            self.partial, self._fd = _create_locked(path)
+        else:
+            self.partial = path.with_name(f".{path.name}.{resume_key}{RESUMABLE_SUFFIX}")
+            self._fd = _open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+        self.was_there = os.fstat(self._fd).st_size == num_bytes > 0
         try:
             os.ftruncate(self._fd, num_bytes)
         except OSError as error:  # such as a file system that holds no files of this size
@@ -70,16 +81,21 @@ class OutputFile:
             self.partial.unlink(missing_ok=True)
             self._close()
 
+    def keep(self) -> None:
+        """Leaves the file as it is, for whoever goes on with it."""
+        if self._fd >= 0:
+            self._close()
+
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
 
     def _explain(self, error: OSError) -> BadInput:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return NotEnoughDisk(
-                f"The disk filled up while {self.path} was being written. The incomplete file "
-                "was removed."
-            )
+            rest = "The incomplete file was removed."
+            if self._is_resumable:
+                rest = "What is done is kept: make room, and give the same command again."
+            return NotEnoughDisk(f"The disk filled up while {self.path} was being written. {rest}")
         return BadInput(
             f"{self.path} cannot be written: {error.strerror}. The incomplete file was removed."
         )
@@ -105,14 +121,18 @@ def whole_file(path: Path, num_bytes: int) -> Iterator[OutputFile]:
 def _create_locked(path: Path) -> tuple[Path, int]:
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-        try:
-            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise BadInput(f"{path.parent} cannot be written to: {error.strerror}.") from error
+        fd = _open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
             return partial, fd
         os.close(fd)  # another run's `remove_stale` came between making and locking
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags, 0o644)
+    except OSError as error:
+        raise BadInput(f"{path.parent} cannot be written to: {error.strerror}.") from error
 
 
 def sync_directory(directory: Path) -> None:

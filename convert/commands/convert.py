@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -18,6 +18,7 @@ from rich.filesize import decimal
 from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
+from convert.hub.names import hub_name
 from convert.importance.wanted import BUILT_IN, DecodeSizes, WantedImportance
 from convert.memory import DEFAULT_MAX_RAM_BYTES
 from convert.outputs import Importance
@@ -50,7 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "source", metavar="SRC", type=Path, help="folder with config.json and the safetensors files"
+        "source",
+        metavar="SRC",
+        type=Path,
+        help="folder with config.json and the safetensors files; or org/repo[@REVISION] of the "
+        "Hugging Face hub (HF_ENDPOINT), whose weights are read from there and not kept: the same "
+        "command again goes on where one was ended",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="folder to write the GGUF files to"
@@ -138,7 +144,19 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """One conversion. Raises `ConvertError`; then nothing is published."""
-    job = _job(args)
+    job, name = _job(args), hub_name(args.source)
+    if name is None:
+        _convert(args, job)
+        return
+    # imported where it is needed, for a hub's client takes half a second to load
+    from convert.hub.streaming import hub_checkpoint
+
+    with hub_checkpoint(name, job.max_ram_bytes, job.num_threads) as found:
+        print_note(f"{found.streamed.repo} is read at commit {found.streamed.commit}.")
+        _convert(args, replace(job, source=found.folder, streamed=found.streamed))
+
+
+def _convert(args: argparse.Namespace, job: Job) -> None:
     wanted = None if args.importance is None else WantedImportance.of(args.importance)
     with Conversion(job) as conversion:
         passes = _passes(
@@ -242,7 +260,8 @@ def _job(args: argparse.Namespace) -> Job:
         check_type(name)
     if args.threads < 1:
         raise BadInput(f"--threads must be at least 1 (got {args.threads}).")
-    name = plain_name(args.name or folder_name(args.source))
+    hub = hub_name(args.source)
+    name = plain_name(args.name or (folder_name(args.source) if hub is None else hub.folder_name))
     return Job(
         source=args.source,
         directory=args.out,

@@ -18,7 +18,8 @@ from convert.console import print_json
 from convert.errors import ConvertError
 
 EXIT_CODES = (
-    "Exit codes: 0 success, 1 internal error, 2 bad input, 128 + N when signal N ended the run."
+    "Exit codes: 0 success, 1 internal error, 2 bad input, 3 connection to the hub lost, 128 + N "
+    "when signal N ended the run."
 )
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -10,6 +10,7 @@ one of each for every expert.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class ImportanceMatrix:
     datasets: tuple[str, ...]  # names of the texts
     chunk_count: int
     chunk_size: int  # tokens
+
+    def digest(self) -> bytes:
+        """SHA-256 of all numbers in it."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self.entries.items()):
+            digest.update(name.encode() + entry.sums.tobytes() + entry.counts.tobytes())
+        return digest.digest()
 
     def weights(self, name: str) -> NDArray[np.float32] | None:
         """How much an error in each column costs: mean squares, shape [matrices,

@@ -11,6 +11,7 @@ the same name; a blob of a Hugging Face cache.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import stat
@@ -31,6 +32,17 @@ _READ_FOLDERS = {
     "additional_chat_templates": re.compile(r".*\.jinja"),
     "[0-9]*_*": re.compile(r"config\.json"),
 }
+
+
+def is_read(name: str) -> bool:
+    """Whether a file is read, by its path in the folder."""
+    folder, _, own = name.rpartition("/")
+    if not folder:
+        return _READ_FILES.fullmatch(own) is not None
+    return any(
+        fnmatch.fnmatchcase(folder, pattern) and files.fullmatch(own) is not None
+        for pattern, files in _READ_FOLDERS.items()
+    )
 
 
 def check_files(directory: Path) -> None:

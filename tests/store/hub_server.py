@@ -65,6 +65,7 @@ class HubServer:
     absent_revisions: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
+    range_faults: dict[str, list[Fault]] = field(default_factory=dict)
     held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -77,6 +78,10 @@ class HubServer:
         read without.
         """
         self.faults.setdefault(name, []).extend(faults)
+
+    def order_ranges(self, name: str, *faults: Fault) -> None:
+        """Faults of the answers to come that are asked for with a range that has an end."""
+        self.range_faults.setdefault(name, []).extend(faults)
 
     def commit(self, repo: str) -> str:
         return hashlib.sha1(json.dumps(self.siblings[repo]).encode()).hexdigest()
@@ -212,10 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _content(self, repo: str, name: str) -> None:
         content = self.hub.repositories[repo][name]
         asked = self.headers.get("Range")
-        faults = self.hub.faults.get(name, [])
-        fault = (
-            faults.pop(0) if faults and self.command == "GET" and not _is_closed(asked) else Fault()
-        )
+        ordered = self.hub.range_faults if _is_closed(asked) else self.hub.faults
+        faults = ordered.get(name, [])
+        fault = faults.pop(0) if faults and self.command == "GET" else Fault()
         if fault.status is not None:
             self._error(fault.status)
             return
