@@ -5,6 +5,7 @@ Knows no wire format and no answer.
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import msgspec
@@ -150,11 +151,20 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
         return self.sampling.has_one_answer and self.max_text_ms is None
 
 
+class TextRole(str, enum.Enum):
+    """What a text is for which a vector is made."""
+
+    QUERY = "query"
+    DOCUMENT = "document"
+
+
 class EmbedRequest(Record, frozen=True):
     """A vector for each input."""
 
     inputs: list[TextPrompt | TokenPrompt]
     keep_alive_s: float | None = None  # as in `GenerateRequest`
+    # what the texts are: the model's own prompt for that goes in front of them, if it has one
+    role: TextRole | None = None
 
 
 class RerankRequest(Record, frozen=True):

@@ -16,14 +16,19 @@ from gguf import PoolingType
 from convert.architectures.family import Family
 from convert.config import Config
 from convert.errors import UnsupportedModel
-from convert.gguf.header import Field, boolean, u32
+from convert.gguf.header import Field, boolean, string, u32
 from convert.heads.ranking import JUDGE, Ranking
-from convert.heads.sentence_transformers import read_modules, read_prompts
+from convert.heads.sentence_transformers import Prompts, read_modules, read_prompts
 from convert.source.card import ModelCard
 from convert.source.folder import folder_name
 
 _RANKS = ("qwen3",)  # families whose graph in llama.cpp has the head for it
 _ENCODERS = ("bert", "nomic-bert", "modern-bert")  # make embeddings and nothing else
+# the names that publishers give to the prompts of queries and documents
+_ROLE_NAMES = {
+    "query": ("query", "search_query", "retrieval.query", "Retrieval-query"),
+    "document": ("document", "passage", "search_document", "retrieval.passage", "corpus"),
+}
 _RERANKER = re.compile(r"qwen3-reranker", re.IGNORECASE)
 _RERANKER_TAG = "text-ranking"
 
@@ -79,7 +84,9 @@ def _pooled(directory: Path, family: Family, config: Config, pooling: PoolingTyp
     fields = [u32(f"{family.name}.pooling_type", pooling.value)]
     if family.name not in _ENCODERS and not config.flag("is_causal", True):
         fields.append(boolean(f"{family.name}.attention.causal", False))
-    return Purpose(pooling=pooling, fields=tuple(fields), notes=tuple(_notes_on_prompts(directory)))
+    prompts = read_prompts(directory)
+    fields += _prompt_fields(prompts)
+    return Purpose(pooling=pooling, fields=tuple(fields), notes=tuple(_notes_on_prompts(prompts)))
 
 
 def _check_writes(directory: Path, family: Family, config: Config) -> None:
@@ -99,9 +106,18 @@ def _check_writes(directory: Path, family: Family, config: Config) -> None:
         )
 
 
-def _notes_on_prompts(directory: Path) -> Iterator[str]:
+def _prompt_fields(prompts: Prompts) -> Iterator[Field]:
+    """The prompts of queries and documents, which this project's server adds when it is told
+    what a text is (`input_type`).
+    """
+    for role, names in _ROLE_NAMES.items():
+        text = next((prompts.texts[name] for name in names if name in prompts.texts), "")
+        if text:
+            yield string(f"sentence_transformers.prompt.{role}", text)
+
+
+def _notes_on_prompts(prompts: Prompts) -> Iterator[str]:
     """What sentence-transformers puts in front of texts, which nobody else does."""
-    prompts = read_prompts(directory)
     named = {name: text for name, text in prompts.texts.items() if text}
     if not named:
         return
@@ -110,7 +126,8 @@ def _notes_on_prompts(directory: Path) -> Iterator[str]:
     yield (
         f"The model was trained with a prompt in front of its texts: {shown}. "
         + (f"sentence-transformers adds {prompts.default!r} to every text. " if by_default else "")
-        + "Write it in front of them yourself: no server adds it."
+        + "`appliance serve` adds a query's or a document's where a request says what it is "
+        "(input_type); write others in front of texts yourself."
     )
 
 

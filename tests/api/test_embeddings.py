@@ -16,7 +16,7 @@ import pytest
 from appliance.api.app import create_app
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
 from appliance.protocol.events import EmbedResult
-from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import EmbedRequest, TextPrompt, TextRole, TokenPrompt
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_around, http_to
 from tests.api.serving import Serve
 
@@ -68,6 +68,29 @@ async def test_every_kind_of_input(given: Any, asked: list[TextPrompt | TokenPro
     client = client_with(VECTORS)
     assert (await post(client, input=given)).status_code == 200
     assert client.embed_requests == [EmbedRequest(asked)]
+
+
+@pytest.mark.parametrize(
+    ("given", "role"),
+    [
+        (None, None),
+        ("query", TextRole.QUERY),
+        ("search_query", TextRole.QUERY),
+        ("document", TextRole.DOCUMENT),
+        ("search_document", TextRole.DOCUMENT),
+        ("passage", TextRole.DOCUMENT),
+    ],
+)
+async def test_what_a_text_is_goes_with_the_request(given: str | None, role: TextRole) -> None:
+    client = client_with(VECTORS)
+    assert (await post(client, input="one", input_type=given)).status_code == 200
+    assert client.embed_requests == [EmbedRequest([TextPrompt("one")], role=role)]
+
+
+async def test_no_other_kind_of_text_is_known() -> None:
+    response = await post(client_with(VECTORS), input="one", input_type="image")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "input_type"
 
 
 async def test_base64_is_little_endian_float32() -> None:

@@ -28,7 +28,7 @@ from appliance.api.vectors import EmbeddingRows, shortened, vectors_of
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.queue.deadline import ask_timeout
-from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import EmbedRequest, TextPrompt, TextRole, TokenPrompt
 
 MAX_INPUTS = 2048  # OpenAI's
 _ROWS_AT_ONCE = 32  # of numbers as text: then other requests have their turn
@@ -63,12 +63,24 @@ Input = Annotated[
 ]
 
 
+# ours, Voyage's, Cohere's and NVIDIA's words
+InputType = Literal["query", "document", "search_query", "search_document", "passage"]
+_ROLES: dict[InputType, TextRole] = {
+    "query": TextRole.QUERY,
+    "search_query": TextRole.QUERY,
+    "document": TextRole.DOCUMENT,
+    "search_document": TextRole.DOCUMENT,
+    "passage": TextRole.DOCUMENT,
+}
+
+
 class EmbeddingsRequest(TimeoutField):
     input: Input
     model: Annotated[str, Field(max_length=256)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
     user: Hint = None
+    input_type: InputType | None = None
     keep_alive: KeepAliveField = None
 
     # Inputs are used whole, and vectors have length 1.
@@ -78,7 +90,8 @@ class EmbeddingsRequest(TimeoutField):
     truncate_prompt_tokens: Annotated[Any, NeutralOnly()] = None
 
     def to_embed_request(self) -> EmbedRequest:
-        return EmbedRequest(embed_inputs(self.input), keep_alive_s=self.keep_alive)
+        role = None if self.input_type is None else _ROLES[self.input_type]
+        return EmbedRequest(embed_inputs(self.input), keep_alive_s=self.keep_alive, role=role)
 
 
 def embed_inputs(given: Input) -> list[TextPrompt | TokenPrompt]:
@@ -157,8 +170,9 @@ def embedding_routes(gateway: Gateway) -> FormatRouter:
         from an embedding model.
 
         `encoding_format` is `float` or `base64` (little-endian float32); `dimensions`
-        keeps the first values, normalized to length 1 again. A text that is longer than
-        the model's context is refused, never truncated.
+        keeps the first values, normalized to length 1 again. `input_type` is `query` or
+        `document`: the model's own prompt for that goes in front of every text. A text
+        that is longer than the model's context is refused, never truncated.
         """
         return ComputedResponse(lambda: embed(gateway, caller, request))
 

@@ -13,7 +13,13 @@ from typing import Any
 import msgspec
 
 from appliance.protocol.model_info import ModelInfo
-from appliance.protocol.requests import ChatPrompt, GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import (
+    ChatPrompt,
+    GenerateRequest,
+    TextPrompt,
+    TextRole,
+    TokenPrompt,
+)
 
 _FORMAT = 1  # of keys and values: another one begins anew
 
@@ -41,9 +47,11 @@ class AnswerKeys:
         return _digest(("answer", _FORMAT, self._owner, info.fingerprint, clock, self._request))
 
 
-def vector_key(owner: str, info: ModelInfo, given: TextPrompt | TokenPrompt) -> bytes:
+def vector_key(
+    owner: str, info: ModelInfo, given: TextPrompt | TokenPrompt, role: TextRole | None = None
+) -> bytes:
     """Of one input's vector."""
-    return _digest(("vector", _FORMAT, owner, info.fingerprint, given))
+    return _digest(("vector", _FORMAT, owner, info.fingerprint, given, role))
 
 
 def _digest(value: Any) -> bytes:

@@ -41,7 +41,7 @@ class EmbeddingCache:
         owner, info = "" if self._is_shared else caller.id, model.client.info
         if info is None or not info.fingerprint:
             return await self._first(owner, model, request, compute)
-        keys = [vector_key(owner, info, each) for each in request.inputs]
+        keys = [vector_key(owner, info, each, request.role) for each in request.inputs]
         found = await self.entries.get([*dict.fromkeys(keys)])
         missing = {
             key: given for key, given in zip(keys, request.inputs, strict=True) if key not in found
@@ -69,7 +69,7 @@ class EmbeddingCache:
         info = model.client.info
         if info is None or not info.fingerprint:
             return computed
-        keys = [vector_key(owner, info, each) for each in request.inputs]
+        keys = [vector_key(owner, info, each, request.role) for each in request.inputs]
         self._keep(model, info, dict(zip(keys, _values_of(computed), strict=True)))
         return msgspec.structs.replace(computed, cache=CacheUse.MISS)
 

@@ -169,3 +169,6 @@ def test_prompts_are_told(
     (note,) = notes(source, capsys)
     assert r"in front of its texts: query = 'Instruct: find\nQuery:'. " in note
     assert ("adds 'query' to every text" in note) == (default is not None)
+    found = fields(convert_to_f32(source))
+    assert found["sentence_transformers.prompt.query"] == "Instruct: find\nQuery:"
+    assert "sentence_transformers.prompt.document" not in found

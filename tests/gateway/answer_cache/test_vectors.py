@@ -13,7 +13,7 @@ from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.answer_cache.vectors import EmbeddingCache
 from appliance.gateway.router import ServedModel
 from appliance.protocol.events import CacheUse, EmbedResult
-from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import EmbedRequest, TextPrompt, TextRole, TokenPrompt
 from tests.api.scripted_client import CREATED, ScriptedClient
 from tests.gateway.answer_cache.house import KNOWN, entries_in_memory
 
@@ -153,3 +153,11 @@ async def test_of_a_model_that_changed_meanwhile_nothing_is_kept(cache: Embeddin
     assert (await embed(cache, model, ["a"])).cache is CacheUse.MISS
     model.client.info = msgspec.structs.replace(KNOWN, fingerprint="before")
     assert (await embed(cache, model, ["a"])).cache is CacheUse.MISS
+
+
+async def test_a_query_and_a_document_are_not_the_same(cache: EmbeddingCache) -> None:
+    model = Model()
+    for role in (None, TextRole.QUERY, TextRole.DOCUMENT, TextRole.QUERY):
+        request = EmbedRequest([TextPrompt("a")], role=role)
+        await cache.embed(ANN, model.served, request, model.compute)
+    assert len(model.computed) == 3

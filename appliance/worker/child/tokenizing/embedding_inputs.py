@@ -11,9 +11,19 @@ from typing import Protocol
 
 from appliance.engine.embedding import InputFrame
 from appliance.errors import BadRequest
-from appliance.protocol.requests import EmbedRequest, RerankRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import (
+    EmbedRequest,
+    RerankRequest,
+    TextPrompt,
+    TextRole,
+    TokenPrompt,
+)
 from appliance.worker.child.tokenizing.rank_prompt import RANK_TEMPLATE_KEY, RankPrompt
 from appliance.worker.frames import Embed, Submit
+
+# Keys of the file, of what sentence-transformers puts in front of a query or a document;
+# `appliance-convert` writes them.
+ROLE_PROMPT_KEY = "sentence_transformers.prompt"
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,10 @@ class EmbeddingInputs:
         self._ranks = ranks
         template = vocabulary.metadata(RANK_TEMPLATE_KEY) if ranks else None
         self._prompt = RankPrompt(vocabulary, template) if template else None
+        # what belongs in front of a text, by what it is
+        self._fronts = {
+            role: vocabulary.metadata(f"{ROLE_PROMPT_KEY}.{role.value}") or "" for role in TextRole
+        }
 
     def prepare(
         self,
@@ -84,16 +98,14 @@ class EmbeddingInputs:
                     "This model ranks documents and makes no embeddings. Use it with /v1/rerank.",
                     param="model",
                 )
-            return [self._input(index, prompt) for index, prompt in enumerate(request.inputs)]
+            prompt = "" if request.role is None else self._fronts[request.role]
+            return [self._input(at, given, prompt) for at, given in enumerate(request.inputs)]
         if self._prompt is not None:
             return [
                 self._prompt.tokens(request.query, document, request.max_document_tokens)
                 for document in request.documents
             ]
-        query = self._tokens(request.query)
-        documents = [
-            self._tokens(document)[: request.max_document_tokens] for document in request.documents
-        ]
+        query, documents = self._query_and_documents(request)
         front, between, back = self._frame
         if self._ranks:
             return [[*front, *query, *between, *document, *back] for document in documents]
@@ -101,9 +113,20 @@ class EmbeddingInputs:
             [*front, *tokens, *back] or self._no_token("query") for tokens in (query, *documents)
         ]
 
-    def _input(self, index: int, prompt: TextPrompt | TokenPrompt) -> list[int]:
+    def _query_and_documents(self, request: RerankRequest) -> tuple[list[int], list[list[int]]]:
+        """With the model's prompts for both where it makes vectors of them."""
+        prompts = {role: "" if self._ranks else text for role, text in self._fronts.items()}
+        before = prompts[TextRole.DOCUMENT]
+        most = request.max_document_tokens
+        if most is not None and before:
+            most += len(self._tokens(before))
+        documents = [self._tokens(before + document)[:most] for document in request.documents]
+        return self._tokens(prompts[TextRole.QUERY] + request.query), documents
+
+    def _input(self, index: int, prompt: TextPrompt | TokenPrompt, front: str) -> list[int]:
         if isinstance(prompt, TextPrompt):
-            tokens = [*self._frame.front, *self._tokens(prompt.text), *self._frame.back]
+            text = self._tokens(front + prompt.text)
+            tokens = [*self._frame.front, *text, *self._frame.back]
             return tokens or self._no_token(f"input[{index}]")
         unknown = next(
             (token for token in prompt.tokens if not 0 <= token < self._vocabulary.num_vocab), None
