@@ -17,7 +17,7 @@ from appliance.api.app import create_app
 from appliance.protocol.events import AskResult
 from tests.api.scripted_client import INFO, ScriptedClient, gateway_around
 from tests.api.serving import Serve
-from tests.serve.server import environment, free_port
+from tests.serve.server import bare_environment, free_port
 
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
@@ -51,7 +51,7 @@ def launch(tmp_path: Path, serve: Serve) -> Launch:
 
 async def _run(home: Path, port: str, *flags: str) -> Ended:
     (home / "bin").mkdir(exist_ok=True)
-    around = {**environment(home), "PATH": f"{home}/bin:/usr/bin:/bin"}
+    around = {**bare_environment(home), "PATH": f"{home}/bin:/usr/bin:/bin"}
     at = flags.index("--") if "--" in flags else len(flags)
     command = [sys.executable, "-m", "appliance", "launch", *flags[:at], "--port", port]
     process = await asyncio.create_subprocess_exec(

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.conftest import Embedded
+from tests.known_machine import know_machine
 from tests.serve.server import Server, StartServer, environment, free_port
 
 
@@ -53,6 +54,8 @@ def real_api(real_server: Server) -> Iterator[openai.OpenAI]:
 
 @contextlib.contextmanager
 def _started(home: Path, folder: Path, *flags: str) -> Iterator[Server]:
+    if "--state-dir" in flags:
+        know_machine(Path(flags[flags.index("--state-dir") + 1]))
     port = free_port()
     command = [sys.executable, "-m", "appliance", "serve", "--no-tune", "--port", str(port)]
     server = Server([*command, *flags], port, environment(home), folder)

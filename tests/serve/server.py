@@ -109,6 +109,11 @@ def free_port() -> int:
 def environment(home: Path) -> dict[str, str]:
     """With this home directory, where a server knows its machine."""
     know_machine_at(home)
+    return bare_environment(home)
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """With this home directory, and nothing written into it."""
     kept = {
         name: value
         for name, value in os.environ.items()
