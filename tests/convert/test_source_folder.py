@@ -91,11 +91,12 @@ def test_another_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "is a file. Pass the folder that contains it" in message
 
 
-@pytest.mark.parametrize("name", ["org/name-1.5B", "models--org--name-1.5B"])
-def test_the_name_of_a_model_on_the_hub(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_name_of_a_model_in_the_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`org/name` itself is read from the hub (tests/convert/hub)."""
     monkeypatch.chdir(tmp_path)
+    name = "models--org--name-1.5B"
     message = refusal(name, tmp_path / "out", capsys)
     assert f"{name} is not a directory" in message
     assert "appliance pull org/name-1.5B" in message
