@@ -221,7 +221,7 @@ def test_the_family_of_a_config(values: dict[str, Any], family: str) -> None:
             {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"},
             "The architecture LlamaForSequenceClassification cannot",
         ),
-        ({"model_type": "mamba"}, "The model type mamba cannot"),
+        ({"model_type": "opt"}, "The model type opt cannot"),
         ({}, r"config\.json names no model class"),
         ({"model_type": ["llama"]}, r"config\.json names no model class"),
     ],
@@ -251,6 +251,6 @@ def test_the_architecture_is_named_before_what_depends_on_it(
     spoil(source)
     first = refusal(source, tmp_path / "out", capsys)
     assert "pickle" in first or "already quantized (x)" in first
-    change_config(source, lambda config: config.update(architectures=["GptOssForCausalLM"]))
+    change_config(source, lambda config: config.update(architectures=["OPTForCausalLM"]))
     message = refusal(source, tmp_path / "out", capsys)
-    assert "The architecture GptOssForCausalLM cannot be converted yet" in message
+    assert "The architecture OPTForCausalLM cannot be converted yet" in message
