@@ -250,6 +250,11 @@ def layer(
     shape: tuple[str, ...],
     rows: Rows = Rows.KEEP,
     needs: str | None = None,
+    *,
+    order: str | None = None,
+    columns: str | None = None,
+    scale: str | None = None,
+    becomes: tuple[str, ...] | None = None,
 ) -> TensorRule:
     """A rule for a tensor of every layer."""
     return TensorRule(
@@ -258,6 +263,10 @@ def layer(
         shape=shape,
         rows=rows,
         needs=needs,
+        order=order,
+        columns=columns,
+        scale=scale,
+        becomes=becomes,
     )
 
 

@@ -45,16 +45,10 @@ def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
     return (
         router,
         *(replace(rule, needs=_EACH) for rule in each),
-        replace(
-            layer("ffn_gate_exps.weight", fused, gate_up, needs=_FUSED),
-            order="expert gates",
-            becomes=wide,
+        layer(
+            "ffn_gate_exps.weight", fused, gate_up, needs=_FUSED, order="expert gates", becomes=wide
         ),
-        replace(
-            layer("ffn_up_exps.weight", fused, gate_up, needs=_FUSED),
-            order="expert ups",
-            becomes=wide,
-        ),
+        layer("ffn_up_exps.weight", fused, gate_up, needs=_FUSED, order="expert ups", becomes=wide),
         layer(
             "ffn_down_exps.weight",
             f"{block}.experts.down_proj",

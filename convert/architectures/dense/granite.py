@@ -44,8 +44,8 @@ def halves(
     """Gate and up of one fused tensor; `part` is the word for the rows of either."""
     becomes = (*shape[:-2], part, shape[-1])
     return (
-        replace(layer(gate, source, shape, needs=needs), order=f"{part} gates", becomes=becomes),
-        replace(layer(up, source, shape, needs=needs), order=f"{part} ups", becomes=becomes),
+        layer(gate, source, shape, needs=needs, order=f"{part} gates", becomes=becomes),
+        layer(up, source, shape, needs=needs, order=f"{part} ups", becomes=becomes),
     )
 
 

@@ -206,10 +206,8 @@ NEOX_RULES = (
     _OUTER_BIAS,
     *norm_rules(),
     *_NORM_BIASES,
-    replace(
-        layer("attn_qkv.weight", f"{_QKV}.weight", ("query_key_value", "hidden")), order="heads"
-    ),
-    replace(layer("attn_qkv.bias", f"{_QKV}.bias", ("query_key_value",)), order="heads"),
+    layer("attn_qkv.weight", f"{_QKV}.weight", ("query_key_value", "hidden"), order="heads"),
+    layer("attn_qkv.bias", f"{_QKV}.bias", ("query_key_value",), order="heads"),
     layer("attn_output.weight", "attention.dense.weight", ("hidden", "hidden")),
     layer("ffn_up.weight", "mlp.dense_h_to_4h.weight", ("feed_forward", "hidden")),
     layer("ffn_down.weight", "mlp.dense_4h_to_h.weight", ("hidden", "feed_forward")),

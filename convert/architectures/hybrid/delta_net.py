@@ -158,6 +158,29 @@ def _num_draft_layers(config: Config, tensor_names: frozenset[str]) -> int:
     return count
 
 
+def state_layer(
+    target: str,
+    source: str,
+    shape: tuple[str, ...],
+    rows: Rows = Rows.KEEP,
+    *,
+    order: str | None = None,
+    columns: str | None = None,
+    becomes: tuple[str, ...] | None = None,
+) -> TensorRule:
+    """A rule for a tensor of every layer that has a state."""
+    return layer(
+        target,
+        "linear_attn." + source,
+        shape,
+        rows,
+        LINEAR,
+        order=order,
+        columns=columns,
+        becomes=becomes,
+    )
+
+
 def draft_rules(feed_forward: tuple[TensorRule, ...]) -> tuple[TensorRule, ...]:
     """Of the layer that predicts one token more: a layer with attention, in front of which
     a token and what the others made of the one before are joined.

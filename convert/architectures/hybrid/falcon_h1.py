@@ -69,17 +69,18 @@ RULES = (
         "attention output",
     ),
     _scaled(layer("ssm_in.weight", "mamba.in_proj.weight", ("state_in", "hidden")), "state"),
-    replace(
-        layer("ssm_conv1d.weight", "mamba.conv1d.weight", ("state_mixed", "one", "kernel")),
+    layer(
+        "ssm_conv1d.weight",
+        "mamba.conv1d.weight",
+        ("state_mixed", "one", "kernel"),
         becomes=("state_mixed", "kernel"),
     ),
     layer("ssm_conv1d.bias", "mamba.conv1d.bias", ("state_mixed",)),
     layer("ssm_dt.bias", "mamba.dt_bias", ("state_heads",)),
-    replace(
-        layer("ssm_a", "mamba.A_log", ("state_heads",), Rows.NEGATED_EXP),
-        becomes=("state_heads", "one"),
+    layer(
+        "ssm_a", "mamba.A_log", ("state_heads",), Rows.NEGATED_EXP, becomes=("state_heads", "one")
     ),
-    replace(layer("ssm_d", "mamba.D", ("state_heads",)), becomes=("state_heads", "one")),
+    layer("ssm_d", "mamba.D", ("state_heads",), becomes=("state_heads", "one")),
     _scaled(
         layer("ssm_out.weight", "mamba.out_proj.weight", ("hidden", "state_values")),
         "state output",

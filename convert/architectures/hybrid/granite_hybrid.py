@@ -53,22 +53,29 @@ RULES = (
     layer("attn_v.weight", f"{_ATTENTION}v_proj.weight", ("key", "hidden"), needs=FULL),
     layer("attn_output.weight", f"{_ATTENTION}o_proj.weight", ("hidden", "query"), needs=FULL),
     layer("ssm_in.weight", "mamba.in_proj.weight", ("state_in", "hidden"), needs=STATE),
-    replace(
-        layer("ssm_conv1d.weight", "mamba.conv1d.weight", ("state_mixed", "one", "kernel")),
+    layer(
+        "ssm_conv1d.weight",
+        "mamba.conv1d.weight",
+        ("state_mixed", "one", "kernel"),
         needs=STATE,
         becomes=("state_mixed", "kernel"),
     ),
     layer("ssm_conv1d.bias", "mamba.conv1d.bias", ("state_mixed",), needs=STATE),
     layer("ssm_dt.bias", "mamba.dt_bias", ("state_heads",), needs=STATE),
-    replace(
-        layer("ssm_a", "mamba.A_log", ("state_heads",), Rows.NEGATED_EXP, STATE),
+    layer(
+        "ssm_a",
+        "mamba.A_log",
+        ("state_heads",),
+        Rows.NEGATED_EXP,
+        STATE,
         becomes=("state_heads", "one"),
     ),
-    replace(
-        layer("ssm_d", "mamba.D", ("state_heads",), needs=STATE), becomes=("state_heads", "one")
-    ),
-    replace(
-        layer("ssm_norm.weight", "mamba.norm.weight", ("state_values",), needs=STATE),
+    layer("ssm_d", "mamba.D", ("state_heads",), needs=STATE, becomes=("state_heads", "one")),
+    layer(
+        "ssm_norm.weight",
+        "mamba.norm.weight",
+        ("state_values",),
+        needs=STATE,
         becomes=("groups", "group_values"),
     ),
     layer("ssm_out.weight", "mamba.out_proj.weight", ("hidden", "state_values"), needs=STATE),

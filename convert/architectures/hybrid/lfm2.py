@@ -60,8 +60,11 @@ _MIXER_RULES = (
     layer("attn_output.weight", "self_attn.out_proj.weight", ("hidden", "query"), needs=FULL),
     layer("attn_q_norm.weight", "self_attn.q_layernorm.weight", ("head",), needs=FULL),
     layer("attn_k_norm.weight", "self_attn.k_layernorm.weight", ("head",), needs=FULL),
-    replace(
-        layer("shortconv.conv.weight", "conv.conv.weight", ("hidden", "one", "kernel"), needs=CONV),
+    layer(
+        "shortconv.conv.weight",
+        "conv.conv.weight",
+        ("hidden", "one", "kernel"),
+        needs=CONV,
         becomes=("hidden", "kernel"),
     ),
     layer("shortconv.in_proj.weight", "conv.in_proj.weight", ("mixed", "hidden"), needs=CONV),

@@ -41,9 +41,9 @@ MAMBA_RULES = (
 MAMBA2_RULES = (
     *_COMMON,
     layer("ssm_dt.bias", "mixer.dt_bias", ("heads",)),
-    replace(layer("ssm_a", "mixer.A_log", ("heads",), Rows.NEGATED_EXP), becomes=("heads", "one")),
-    replace(layer("ssm_d", "mixer.D", ("heads",)), becomes=("heads", "one")),
-    replace(layer("ssm_norm.weight", "mixer.norm.weight", ("inner",)), becomes=("groups", "group")),
+    layer("ssm_a", "mixer.A_log", ("heads",), Rows.NEGATED_EXP, becomes=("heads", "one")),
+    layer("ssm_d", "mixer.D", ("heads",), becomes=("heads", "one")),
+    layer("ssm_norm.weight", "mixer.norm.weight", ("inner",), becomes=("groups", "group")),
 )
 
 

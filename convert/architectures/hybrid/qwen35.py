@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.arrangement import Order
-from convert.architectures.decoder import Decoder, feed_forward_rules, layer, text_part
+from convert.architectures.decoder import Decoder, feed_forward_rules, text_part
 from convert.architectures.experts import (
     fused_expert_rules,
     shared_expert_rules,
@@ -25,10 +25,10 @@ from convert.architectures.hybrid.delta_net import (
     ATTENTION_RULES,
     DEFAULTS,
     DELTA_NET_SPELLINGS,
-    LINEAR,
     StateSizes,
     draft_rules,
     read_delta_net,
+    state_layer,
 )
 from convert.config import Config
 from convert.errors import DamagedCheckpoint
@@ -46,52 +46,26 @@ DECODER = Decoder(
 # with experts, `intermediate_size` plays no part
 MOE_DECODER = replace(DECODER, name="qwen35moe", defaults={**DEFAULTS, "intermediate_size": 512})
 
-_STATE = "linear_attn."
 STATE_RULES = (
-    replace(
-        layer("attn_qkv.weight", f"{_STATE}in_proj_qkv.weight", ("state_mixed", "hidden")),
-        needs=LINEAR,
-        order="mixed",
+    state_layer("attn_qkv.weight", "in_proj_qkv.weight", ("state_mixed", "hidden"), order="mixed"),
+    state_layer("attn_gate.weight", "in_proj_z.weight", ("state_values", "hidden"), order="values"),
+    state_layer(
+        "ssm_beta.weight", "in_proj_b.weight", ("state_value_heads", "hidden"), order="value heads"
     ),
-    replace(
-        layer("attn_gate.weight", f"{_STATE}in_proj_z.weight", ("state_values", "hidden")),
-        needs=LINEAR,
-        order="values",
+    state_layer(
+        "ssm_alpha.weight", "in_proj_a.weight", ("state_value_heads", "hidden"), order="value heads"
     ),
-    replace(
-        layer("ssm_beta.weight", f"{_STATE}in_proj_b.weight", ("state_value_heads", "hidden")),
-        needs=LINEAR,
-        order="value heads",
-    ),
-    replace(
-        layer("ssm_alpha.weight", f"{_STATE}in_proj_a.weight", ("state_value_heads", "hidden")),
-        needs=LINEAR,
-        order="value heads",
-    ),
-    replace(
-        layer(
-            "ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")
-        ),
-        needs=LINEAR,
+    state_layer(
+        "ssm_conv1d.weight",
+        "conv1d.weight",
+        ("state_mixed", "one", "state_kernel"),
         order="mixed",
         becomes=("state_mixed", "state_kernel"),
     ),
-    replace(
-        layer("ssm_dt.bias", f"{_STATE}dt_bias", ("state_value_heads",)),
-        needs=LINEAR,
-        order="value heads",
-    ),
-    replace(
-        layer("ssm_a", f"{_STATE}A_log", ("state_value_heads",), Rows.NEGATED_EXP),
-        needs=LINEAR,
-        order="value heads",
-    ),
-    layer("ssm_norm.weight", f"{_STATE}norm.weight", ("state_head",), needs=LINEAR),
-    replace(
-        layer("ssm_out.weight", f"{_STATE}out_proj.weight", ("hidden", "state_values")),
-        needs=LINEAR,
-        columns="values",
-    ),
+    state_layer("ssm_dt.bias", "dt_bias", ("state_value_heads",), order="value heads"),
+    state_layer("ssm_a", "A_log", ("state_value_heads",), Rows.NEGATED_EXP, order="value heads"),
+    state_layer("ssm_norm.weight", "norm.weight", ("state_head",)),
+    state_layer("ssm_out.weight", "out_proj.weight", ("hidden", "state_values"), columns="values"),
 )
 
 
@@ -115,10 +89,7 @@ def _read(decoder: Decoder, config: Config, tensor_names: frozenset[str]) -> Hyp
     return replace(
         hyper,
         orders=_orders(state),
-        fields=(
-            *hyper.fields,
-            i32_array(f"{decoder.name}.rope.dimension_sections", sections),
-        ),
+        fields=(*hyper.fields, i32_array(f"{decoder.name}.rope.dimension_sections", sections)),
     )
 
 
@@ -149,12 +120,7 @@ QWEN35_MOE = Family(
     architectures=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
     model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),
-    draft_rules=draft_rules(
-        (
-            *fused_expert_rules(),
-            *shared_expert_rules(),
-        )
-    ),
+    draft_rules=draft_rules((*fused_expert_rules(), *shared_expert_rules())),
     read_config=read_moe,
     spellings=DELTA_NET_SPELLINGS,
 )

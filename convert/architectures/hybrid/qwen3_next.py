@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.arrangement import Order
-from convert.architectures.decoder import Decoder, layer
+from convert.architectures.decoder import Decoder
 from convert.architectures.experts import (
     fused_expert_rules,
     shared_expert_rules,
@@ -22,10 +22,10 @@ from convert.architectures.hybrid.delta_net import (
     ATTENTION_RULES,
     DEFAULTS,
     DELTA_NET_SPELLINGS,
-    LINEAR,
     StateSizes,
     draft_rules,
     read_delta_net,
+    state_layer,
 )
 from convert.config import Config
 
@@ -41,30 +41,20 @@ DECODER = Decoder(
     defaults=DEFAULTS,
 )
 
-_STATE = "linear_attn."
 STATE_RULES = (
-    replace(
-        layer("attn_qkv.weight", f"{_STATE}in_proj_qkvz.weight", ("state_fused", "hidden")),
-        needs=LINEAR,
-        order="mixed",
-    ),
-    replace(
-        layer("attn_gate.weight", f"{_STATE}in_proj_qkvz.weight", ("state_fused", "hidden")),
-        needs=LINEAR,
-        order="gate",
-    ),
-    layer("ssm_ba.weight", f"{_STATE}in_proj_ba.weight", ("state_ba", "hidden"), needs=LINEAR),
-    replace(
-        layer(
-            "ssm_conv1d.weight", f"{_STATE}conv1d.weight", ("state_mixed", "one", "state_kernel")
-        ),
-        needs=LINEAR,
+    state_layer("attn_qkv.weight", "in_proj_qkvz.weight", ("state_fused", "hidden"), order="mixed"),
+    state_layer("attn_gate.weight", "in_proj_qkvz.weight", ("state_fused", "hidden"), order="gate"),
+    state_layer("ssm_ba.weight", "in_proj_ba.weight", ("state_ba", "hidden")),
+    state_layer(
+        "ssm_conv1d.weight",
+        "conv1d.weight",
+        ("state_mixed", "one", "state_kernel"),
         becomes=("state_mixed", "state_kernel"),
     ),
-    layer("ssm_dt.bias", f"{_STATE}dt_bias", ("state_value_heads",), needs=LINEAR),
-    layer("ssm_a", f"{_STATE}A_log", ("state_value_heads",), Rows.NEGATED_EXP, LINEAR),
-    layer("ssm_norm.weight", f"{_STATE}norm.weight", ("state_head",), needs=LINEAR),
-    layer("ssm_out.weight", f"{_STATE}out_proj.weight", ("hidden", "state_values"), needs=LINEAR),
+    state_layer("ssm_dt.bias", "dt_bias", ("state_value_heads",)),
+    state_layer("ssm_a", "A_log", ("state_value_heads",), Rows.NEGATED_EXP),
+    state_layer("ssm_norm.weight", "norm.weight", ("state_head",)),
+    state_layer("ssm_out.weight", "out_proj.weight", ("hidden", "state_values")),
 )
 
 
@@ -100,12 +90,7 @@ QWEN3_NEXT = Family(
     architectures=("Qwen3NextForCausalLM",),
     model_types=("qwen3_next",),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),
-    draft_rules=draft_rules(
-        (
-            *fused_expert_rules(),
-            *shared_expert_rules(),
-        )
-    ),
+    draft_rules=draft_rules((*fused_expert_rules(), *shared_expert_rules())),
     read_config=read_config,
     spellings=DELTA_NET_SPELLINGS,
 )

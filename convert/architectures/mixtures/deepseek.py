@@ -58,13 +58,18 @@ RULES = (
     layer("attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight", ("q_lora",), needs=_Q_LATENT),
     layer("attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight", ("kv_a", "hidden")),
     layer("attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight", ("kv_lora",)),
-    replace(
-        layer("attn_k_b.weight", "self_attn.kv_b_proj.weight", ("kv_b", "kv_lora"), Rows.TRANSPOSE),
+    layer(
+        "attn_k_b.weight",
+        "self_attn.kv_b_proj.weight",
+        ("kv_b", "kv_lora"),
+        Rows.TRANSPOSE,
         order="keys",
         becomes=("heads", "kv_lora", "nope"),
     ),
-    replace(
-        layer("attn_v_b.weight", "self_attn.kv_b_proj.weight", ("kv_b", "kv_lora")),
+    layer(
+        "attn_v_b.weight",
+        "self_attn.kv_b_proj.weight",
+        ("kv_b", "kv_lora"),
         order="values",
         becomes=("heads", "value_head", "kv_lora"),
     ),

@@ -61,18 +61,21 @@ RULES = (
     layer("ffn_gate_inp.weight", "mlp.router.weight", ("experts", "hidden")),
     # gates and ups alternate
     *(
-        replace(
-            layer(f"ffn_{part}_exps.weight", f"{_EXPERTS}.gate_up_proj", _FUSED, Rows.TRANSPOSE),
+        layer(
+            f"ffn_{part}_exps.weight",
+            f"{_EXPERTS}.gate_up_proj",
+            _FUSED,
+            Rows.TRANSPOSE,
             columns=f"{part} columns",
             becomes=_WIDE,
         )
         for part in ("gate", "up")
     ),
     *(
-        replace(
-            layer(
-                f"ffn_{part}_exps.bias", f"{_EXPERTS}.gate_up_proj_bias", ("experts", "gate_and_up")
-            ),
+        layer(
+            f"ffn_{part}_exps.bias",
+            f"{_EXPERTS}.gate_up_proj_bias",
+            ("experts", "gate_and_up"),
             columns=f"{part} columns",
             becomes=("experts", "expert"),
         )
