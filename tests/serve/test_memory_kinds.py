@@ -40,14 +40,16 @@ class Chat:
 
     def ask(self, num_choices: int = 1, *, is_saved: bool = True) -> None:
         """One more turn: what was said before is cached to the token; not `is_saved`: or
-        all but the last turn, which nobody may have had the time to write to disk.
+        all but the last answer, or turn, for whose file nobody may have had the time.
         """
         if not self.messages:
             self.messages.append({"role": "system", "content": SYSTEM})
         turn = len(self.messages)
         self.messages.append({"role": "user", "content": f"And what came on day {turn}, and why?"})
         num_prompt, num_cached = self._answer({"messages": self.messages, "n": num_choices})
-        assert num_cached in {self.num_known, self.num_known if is_saved else self.num_before}
+        # a prompt's state is kept before its last token, an answer's before its last too
+        in_time = {self.num_before, self.num_known - ANSWER, self.num_known}
+        assert num_cached in ({self.num_known} if is_saved else in_time)
         self.messages.append({"role": "assistant", "content": WORD * ANSWER})
         self.num_before, self.num_known = self.num_known, num_prompt + ANSWER - 1
 
