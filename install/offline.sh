@@ -31,6 +31,16 @@ fill_download_step() {
 # The value of NAME in the offline folder's manifest.
 offline_value() { sed -n "s/^$1 //p" "$offline_dir/$MANIFEST"; }
 
+# Its wheel of pip, which a release has; empty where it has none.
+offline_pip() {
+    local wheel
+    for wheel in "$offline_dir"/pip-*.whl; do
+        if [[ -n "$offline_dir" && -f "$wheel" ]]; then
+            say "$wheel"
+        fi
+    done
+}
+
 offline_own_wheel() { say "$offline_dir/$(offline_value own)"; }
 
 # Takes the place of decide_accelerator and decide_wheel: both were decided when the folder was filled.

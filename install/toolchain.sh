@@ -3,15 +3,21 @@
 
 readonly MIN_PYTHON_MINOR=10 # Python 3.10, as pyproject.toml's requires-python
 
-# Whether the command runs, is Python 3.10 or newer, and can make virtual environments. Prints 3.MINOR either way.
+# Whether the command runs, is Python 3.10 or newer, and can make virtual environments. Prints 3.MINOR either way. (Debian
+# has ensurepip in a package of its own; it is not needed where the offline folder brings pip.)
 probe_python() {
-    "$1" - "$MIN_PYTHON_MINOR" 2>/dev/null <<'END'
-import sys
+    local maker=ensurepip
+    if [[ -n "$(offline_pip)" ]]; then
+        maker=venv
+    fi
+    "$1" - "$MIN_PYTHON_MINOR" "$maker" 2>/dev/null <<'END'
+import importlib, sys
 print("%d.%d" % sys.version_info[:2])
 if sys.version_info < (3, int(sys.argv[1])):
     sys.exit(3)
 try:
-    import ensurepip, venv
+    import venv
+    importlib.import_module(sys.argv[2])
 except ImportError:
     sys.exit(4)
 END

@@ -16,6 +16,10 @@ from release.pip import run_pip
 from release.target import GLIBC, PYTHONS, NotMade, Target, read_toml
 
 LIST = Path(__file__).with_name("dependencies.txt")
+# install.sh runs it out of its wheel, to fill an environment that was made without.
+_INSTALLER = (
+    "pip==25.3 --hash=sha256:9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd"
+)
 _BUILT_BY_US = ("appliance", "llama_cpp_python")
 
 
@@ -27,7 +31,7 @@ def collect(target: Target) -> None:
             old.unlink()
     for python in PYTHONS:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write("\n".join(find_wanted(python, target.machine)) + "\n")
+            file.write("\n".join([*find_wanted(python, target.machine), _INSTALLER]) + "\n")
             file.flush()
             _download(target, python, ["--require-hashes", "--requirement", file.name])
     _download(target, PYTHONS[0], [_model_package()])

@@ -18,6 +18,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from uv import find_uv_bin
+
 from appliance.store.catalog import load_catalog
 from release import dependencies
 from release.pip import BUILD_TOOLS
@@ -114,6 +116,6 @@ def _lock(requirements: Sequence[str]) -> dict[str, Any]:
 
 
 def _run_uv(arguments: Sequence[str | Path], **environment: str) -> None:
-    done = subprocess.run(["uv", *arguments], env=os.environ | environment, check=False)
+    done = subprocess.run([find_uv_bin(), *arguments], env=os.environ | environment, check=False)
     if done.returncode != 0:
         raise NotMade(f"uv {arguments[0]} failed")

@@ -66,8 +66,12 @@ case "$1 ${2:-} ${3:-}" in
         esac ;;
     "-m pip install")
         note "pip ${*:3}"
+        site=${0%/*}/../lib/python3.11/site-packages
+        for word in "$@"; do
+            wheel=${word##*/}
+            [[ $wheel != *.whl ]] || mkdir -p "$site/${wheel%-py*}.dist-info"
+        done
         if [[ "${!#}" == a-model==* ]]; then
-            site=${0%/*}/../lib/python3.11/site-packages
             mkdir -p "$site/a_model"
             fetch_model "$site/a_model" || exit 1
             exit

@@ -45,8 +45,6 @@ def test_installs_from_it_alone_and_once(machine: Machine, released: Target, for
     assert f"already built, in {path}" in done.stdout
     calls = installs(machine)
     assert [call.split()[-1].rpartition("/")[2] for call in calls] == [
-        "llama_cpp_python-1.0-py3-none-any.whl",
-        "appliance-1.0-py3-none-any.whl",
         "appliance-1.0-py3-none-any.whl",
         "a-model==2.0",
     ]
@@ -55,6 +53,16 @@ def test_installs_from_it_alone_and_once(machine: Machine, released: Target, for
     assert "is up to date" in again.stdout
     assert installs(machine) == []
     assert [path.name for path in (machine.home / ".cache" / "appliance").iterdir()] == ["logs"]
+
+
+def test_its_own_pip_fills_the_environment(machine: Machine, released: Target) -> None:
+    """Of which Python makes only the frame: Debian's has no pip for it."""
+    small_wheel("pip").write(released.wheels)
+    bundle.write_sums(released)
+    done = machine.install("--prebuilt", str(released.folder))
+    assert done.returncode == 0, done.stderr
+    first, *_ = installs(machine)
+    assert first.endswith(f"--no-index --no-deps {released.wheels}/pip-1.0-py3-none-any.whl")
 
 
 def test_the_bundles_own_installer_needs_no_option(machine: Machine, released: Target) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -72,21 +73,26 @@ def probe_paths(
     left_s: Callable[[], float] = _for_ever,
 ) -> CpuPaths:
     """Runs both paths on each of `models` (one per quantization: each has kernels of
-    its own) and compares.
+    its own), side by side, and compares.
 
     `probe` is the command line to which model, path, threads and output file are
     appended. Once `left_s` says 0, the rest is left untested: then plain weights count
     as working, unless they have failed, in which case all is tested.
     """
     runs: list[tuple[_Run, _Run]] = []
-    for model in models:
-        plain = _probe(probe, model, "off", threads, left_s)
-        if plain is not None and plain.log_probs is None:
-            left_s = _for_ever
-        extra = None if plain is None else _probe(probe, model, "on", threads, left_s)
-        if plain is None or extra is None:
-            break
-        runs.append((plain, extra))
+    # both at once: most of a child's time is spent on starting, by one thread
+    with ThreadPoolExecutor(2) as pool:
+        for model in models:
+            limit_s = left_s()
+            begun = pool.submit(_probe, probe, model, "on", threads, limit_s)
+            plain = _probe(probe, model, "off", threads, limit_s)
+            extra = begun.result()
+            if plain is not None and plain.log_probs is None:
+                left_s = _for_ever
+                extra = extra or _probe(probe, model, "on", threads, left_s())
+            if plain is None or extra is None:
+                break
+            runs.append((plain, extra))
     untested = tuple(model.name for model in models[len(runs) :])
     plain_runs = [plain for plain, _ in runs]
     extra_bufts = _judge([extra for _, extra in runs], plain_runs)
@@ -99,10 +105,10 @@ def _probe(
     model: Path,
     extra_bufts: str,
     threads: int,
-    left_s: Callable[[], float],
+    left_s: float,
 ) -> _Run | None:
     """None where the time was up, or somebody stopped it, before it ended."""
-    limit_s = min(_TIMEOUT_S, left_s())
+    limit_s = min(_TIMEOUT_S, left_s)
     if limit_s <= 0:
         return None
     with tempfile.TemporaryDirectory(prefix="appliance-probe-") as folder:

@@ -79,7 +79,7 @@ def test_a_path_that_dies_or_computes_something_else_is_not_used(
 
 
 def lefts(*seconds: float) -> Callable[[], float]:
-    """What is left at each probe; then nothing any more."""
+    """What is left before each model; then nothing any more."""
     script = iter(seconds)
     return lambda: next(script, 0.0)
 
@@ -94,13 +94,13 @@ def test_what_there_is_no_time_for_is_left_to_the_next_time(tmp_path: Path) -> N
         ("a.gguf", "b.gguf", "c.gguf"),
         PathResult(True, "not tested yet"),
     )
-    second = find_cpu_paths(models, 2, memory, works, lefts(60, 60, 60))
+    second = find_cpu_paths(models, 2, memory, works, lefts(60))
     assert (second.untested, second.plain) == (("b.gguf", "c.gguf"), WORKS)
     assert (second.extra_bufts.works, second.extra_bufts.usable) == (True, False)
     assert second.extra_bufts.finding.startswith("not all of it has been tested yet")
     assert second.choose() == PathChoice(PLAIN, "the only one that is usable")
 
-    third = find_cpu_paths(models, 2, memory, works, lefts(60, 60, 60, 60))
+    third = find_cpu_paths(models, 2, memory, works, lefts(60, 60))
     assert third == CpuPaths(WORKS, WORKS) == memory.recall()
     none = [sys.executable, "-c", "raise SystemExit('not asked again')"]
     assert find_cpu_paths(models, 2, memory, none, lefts(60)) == third
@@ -112,9 +112,9 @@ def test_a_fault_that_was_found_early_stays_found(tmp_path: Path) -> None:
     dies, works = (
         [sys.executable, "-c", FAKE_PROBE.format(fault=fault)] for fault in ("dies", "none")
     )
-    assert find_cpu_paths(models, 2, memory, dies, lefts(60, 60)).untested == ("b.gguf",)
+    assert find_cpu_paths(models, 2, memory, dies, lefts(60)).untested == ("b.gguf",)
     memory.remember(memory.recall().with_demotion(PLAIN, DEMOTION))  # type: ignore[union-attr]
-    whole = find_cpu_paths(models, 2, memory, works, lefts(60, 60))
+    whole = find_cpu_paths(models, 2, memory, works, lefts(60))
     assert whole == CpuPaths(
         replace(WORKS, demotion=DEMOTION), PathResult(False, "died of SIGILL on a.gguf")
     )
