@@ -28,8 +28,8 @@ _RECORD_FORMAT = 1
 _EXIT_BAD_INPUT = 2  # of `python -m convert`
 _END_S = 5.0  # for convert to end in good order, and leave nothing unfinished behind
 # What convert reads, but the model card: a new one is no reason to convert all weights again.
-_SOURCE_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
-_SOURCE_NAMES = ("vocab.txt", "merges.txt")
+_SOURCE_SUFFIXES = (".json", ".jsonl", ".safetensors", ".model", ".tiktoken", ".jinja")
+_SOURCE_NAMES = ("vocab.txt", "merges.txt", "rwkv_vocab_v20230424.txt")
 _SOURCES_IN_FOLDERS = ("additional_chat_templates/*.jinja", "[0-9]*_*/config.json")
 
 

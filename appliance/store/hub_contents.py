@@ -24,6 +24,8 @@ _DESCRIPTIONS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
     r"|chat_template|modules|sentence_bert_config|config_sentence_transformers|vocab)\.json"
     r"|model\.safetensors\.index\.json|tokenizer\.model|vocab\.txt|merges\.txt|README\.md"
+    r"|[\w.-]+\.tiktoken|tiktoken\.model|tekken\.json|sentencepiece\.bpe\.model|spiece\.model"
+    r"|rwkv_vocab_\w+\.txt|tokenizer\.jsonl"
     r"|chat_template\.jinja|additional_chat_templates/[^/]+\.jinja|\d+_\w+/config\.json"
 )
 CARD = "README.md"

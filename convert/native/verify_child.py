@@ -12,6 +12,7 @@ Knows nothing of what the token ids are compared with.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,15 @@ Encoded = tuple[TokenIds, TokenIds]
 
 def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
     """Ids as Hugging Face's `tokenizers` gives them; whole texts, whatever the file
-    says of truncation and padding.
+    says of truncation and padding. Of a kind that it does not know, as our own encoder does.
     """
     from tokenizers import Tokenizer
 
+    from convert.tokenizer.own_encoders import encoder_of
+
+    encode = encoder_of(json.loads(tokenizer_json))
+    if encode is not None:
+        return [(ids, ids) for ids in map(encode, texts)]
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # the library raises nothing narrower

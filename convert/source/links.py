@@ -27,6 +27,8 @@ _READ_FILES = re.compile(
     r"|chat_template|modules|sentence_bert_config|config_sentence_transformers|vocab"
     r"|.*\.safetensors\.index)\.json"
     r"|chat_template\.jinja|tokenizer\.model|vocab\.txt|merges\.txt|.*\.safetensors"
+    r"|.*\.tiktoken|tiktoken\.model|tekken\.json|sentencepiece\.bpe\.model|spiece\.model"
+    r"|rwkv_vocab_[^/]*\.txt|tokenizer\.jsonl"
 )
 _READ_FOLDERS = {
     "additional_chat_templates": re.compile(r".*\.jinja"),

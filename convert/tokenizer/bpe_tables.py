@@ -6,6 +6,7 @@ Knows no other files.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gguf import TokenType
@@ -49,20 +50,22 @@ def byte_level_table(tokenizer: dict[str, Any]) -> TokenTable:
             "The tokenizer is byte-level but also uses byte_fallback, which llama.cpp does not "
             "support."
         )
-    pre = find_pretokenizer(tokenizer["pre_tokenizer"], bool(model.get("ignore_merges", False)))
+    section, spaced = _without_prefix_space(tokenizer["pre_tokenizer"])
+    pre = find_pretokenizer(section, bool(model.get("ignore_merges", False)))
     return TokenTable(
         model="gpt2",
         pre=pre.name,
+        takes_whole_words=pre.ignores_merges,
         tokens={token_id: Token(text, TokenType.NORMAL) for text, token_id in vocab.items()},
         reference=tokenizer,
         merges=tuple(f"{left} {right}" for left, right in merges),
         deviations=frozenset(
-            {*pre.deviations, *_normalizer_deviations(tokenizer.get("normalizer"))}
+            {*pre.deviations, *spaced, *_normalizer_deviations(tokenizer.get("normalizer"))}
         ),
     )
 
 
-def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
+def sentencepiece_table(tokenizer: dict[str, Any], *, ranks_apart: bool = False) -> TokenTable:
     """A SentencePiece tokenizer that was rewritten
     as tokenizer.json, without its tokenizer.model.
 
@@ -70,8 +73,8 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     lowest rank: scores that fall with the rank of the merge say the same, provided that
     all merges with one result stand together. Added tokens are never merged, and runs
     of one character (Gemma's spaces) come to the same whichever pair goes first. Raises
-    `UnsupportedModel` where others stand apart, and for what else llama.cpp cannot
-    follow.
+    `UnsupportedModel` where others stand apart, unless that does not matter (`ranks_apart`),
+    and for what else llama.cpp cannot follow.
     """
     vocab, merges, model = _bpe_model(tokenizer)
     if not model.get("byte_fallback"):
@@ -84,7 +87,8 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     previous = ""
     for rank, (left, right) in enumerate(merges):
         merged = left + right
-        if merged in scores and merged != previous and merged not in added and len(set(merged)) > 1:
+        is_apart = merged in scores and merged != previous
+        if is_apart and not ranks_apart and merged not in added and len(set(merged)) > 1:
             raise UnsupportedModel(
                 f"The tokenizer ranks the merges into {merged!r} apart from each other, which "
                 "llama.cpp cannot reproduce."
@@ -105,39 +109,85 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     )
 
 
+# Gemma 4's own: parsers look for their names in the text, as llama.cpp's converter says
+_SHOWN = frozenset(
+    {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>"}
+    | {"<tool_response|>", '<|"|>'}
+)
+
+
+def gemma4_table(tokenizer: dict[str, Any]) -> TokenTable:
+    """A SentencePiece tokenizer that was rewritten as tokenizer.json, as llama.cpp keeps
+    Gemma 4's: with its merges, each in its rank.
+
+    llama.cpp merges lines and runs of newlines apart. Raises `UnsupportedModel` where a merge
+    goes across, and where a space goes before texts.
+    """
+    table = sentencepiece_table(tokenizer, ranks_apart=True)
+    adds_space, _ = space_prefix(tokenizer)
+    _, merges, _ = _bpe_model(tokenizer)
+    across = next((a + b for a, b in merges if "\n" in a + b and (a + b).strip("\n")), None)
+    if across is not None or adds_space:
+        what = "puts a space before texts" if across is None else f"merges into {across!r}"
+        raise UnsupportedModel(f"The tokenizer {what}, which llama.cpp does not do for Gemma 4.")
+    return replace(
+        table,
+        model="gemma4",
+        pre="gemma4",
+        merges=tuple(f"{left} {right}" for left, right in merges),
+        shown=_SHOWN,
+    )
+
+
 def space_prefix(tokenizer: dict[str, Any]) -> tuple[bool, frozenset[Deviation]]:
     """Whether a space goes before the text, in any of the ways of writing SentencePiece
     as tokenizer.json.
     """
     normalizer, pre = tokenizer.get("normalizer") or {}, tokenizer.get("pre_tokenizer") or {}
-    steps = normalizer.get("normalizers", [normalizer] if normalizer else [])
+    listed = normalizer.get("normalizers", [normalizer] if normalizer else [])
+    steps = [step for step in listed if step.get("type") not in _NORMALIZERS]
+    told = frozenset(
+        _NORMALIZERS[step["type"]] for step in listed if step.get("type") in _NORMALIZERS
+    )
     if pre == _SPLIT_AT_NOTHING and _SPACES_TO_MARKS in steps:
         pre = {}
     if not pre and steps == [_PREPEND_MARK, _SPACES_TO_MARKS]:
-        return True, frozenset()
+        return True, told
     if not pre and steps == [_SPACES_TO_MARKS]:
-        return False, frozenset()
+        return False, told
     if not steps and pre.get("type") == "Metaspace" and not pre.get("split", True):
         scheme = pre.get(
             "prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never"
         )
-        return scheme != "never", _METASPACE_DEVIATIONS.get(scheme, frozenset())
+        return scheme != "never", told | _METASPACE_DEVIATIONS.get(scheme, frozenset())
     raise UnsupportedModel(
         f"llama.cpp cannot reproduce the tokenizer's normalizer {normalizer} and pre-tokenizer "
         f"{pre}."
     )
 
 
+def _without_prefix_space(section: dict[str, Any]) -> tuple[dict[str, Any], list[Deviation]]:
+    """A `pre_tokenizer` section that puts no space before texts, where that is all that it did
+    with `add_prefix_space`: behind other steps it would put one before each of their pieces.
+    """
+    steps = section.get("pretokenizers", [section])
+    if len(steps) == 1 and steps[0].get("add_prefix_space"):
+        return {**steps[0], "add_prefix_space": False}, [Deviation.LEADING_SPACE]
+    return section, []
+
+
+# those that leave most texts as they are
+_NORMALIZERS = {"NFC": Deviation.NO_COMPOSITION, "NFKC": Deviation.NO_COMPATIBILITY}
+
+
 def _normalizer_deviations(normalizer: Any) -> list[Deviation]:
-    match normalizer:
-        case None | {"type": "Sequence", "normalizers": []}:
-            return []
-        case {"type": "NFC"} | {"type": "Sequence", "normalizers": [{"type": "NFC"}]}:
-            return [Deviation.NO_COMPOSITION]
-        case _:
-            raise UnsupportedModel(
-                f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not do."
-            )
+    """Raises `UnsupportedModel` for a normalizer that would change ordinary texts."""
+    steps = normalizer.get("normalizers", [normalizer]) if normalizer else []
+    if any(step.keys() != {"type"} or step["type"] not in _NORMALIZERS for step in steps):
+        raise UnsupportedModel(
+            f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not do."
+        )
+    return [_NORMALIZERS[step["type"]] for step in steps]
 
 
 def _bpe_model(

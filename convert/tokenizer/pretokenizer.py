@@ -38,6 +38,8 @@ QWEN35 = (
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 )
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_UPPER_BUT_HAN = _UPPER[:-1] + r"&&[^\p{Han}]]"
+_LOWER_BUT_HAN = _LOWER[:-1] + r"&&[^\p{Han}]]"
 _PUNCTUATION_AND_PATHS = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 _WORD_PREFIX = r"[^\r\n\p{L}\p{N}]?"
 TEKKEN = (
@@ -50,6 +52,11 @@ GPT4O = (
     rf"|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_PATHS}"
 )
 CJK = "[一-龥぀-ゟ゠-ヿ]+"
+KIMI = (
+    rf"[\p{{Han}}]+|{_WORD_PREFIX}{_UPPER_BUT_HAN}*{_LOWER_BUT_HAN}+{_CONTRACTION}?"
+    rf"|{_WORD_PREFIX}{_UPPER_BUT_HAN}+{_LOWER_BUT_HAN}*{_CONTRACTION}?"
+    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+)
 DEEPSEEK3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}"
@@ -82,6 +89,9 @@ KNOWN: tuple[PreTokenizer, ...] = (
     PreTokenizer("deepseek-v3", (UP_TO_THREE_DIGITS, CJK, DEEPSEEK3)),
     PreTokenizer("tekken", (TEKKEN,), ignores_merges=True, deviations=(Deviation.CASE_AND_MARKS,)),
     PreTokenizer("gpt-4o", (GPT4O,), deviations=(Deviation.CASE_AND_MARKS,)),
+    PreTokenizer(
+        "kimi-k2", (KIMI,), deviations=(Deviation.CASE_AND_MARKS, Deviation.INNER_CAPITALS)
+    ),
     PreTokenizer("bloom", (BLOOM,)),
 )
 
@@ -95,17 +105,30 @@ def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreToken
     Raises `UnsupportedModel` with what it found where llama.cpp has nothing that splits
     the same way.
     """
-    splits = _split_sample(_from_section(section))
-    alike = [known for known in KNOWN if _splits_of(known) == splits]
+    alike = pretokenizers_like(section)
     for known in alike:
         if known.ignores_merges == ignores_merges:
             return known
-    found = (
+    raise _unknown(
         f"splits text as {alike[0].name} does with ignore_merges={str(ignores_merges).lower()}"
-        if alike
-        else f"splits {_first_odd_text(splits)} by {json.dumps(section, ensure_ascii=False)}"
     )
-    raise UnsupportedModel(
+
+
+def pretokenizers_like(section: dict[str, Any]) -> list[PreTokenizer]:
+    """The known ones that split as a `pre_tokenizer` section does, at least one.
+
+    Raises `UnsupportedModel` as `find_pretokenizer`.
+    """
+    splits = _split_sample(_from_section(section))
+    alike = [known for known in KNOWN if _splits_of(known) == splits]
+    if not alike:
+        described = json.dumps(section, ensure_ascii=False)
+        raise _unknown(f"splits {_first_odd_text(splits)} by {described}")
+    return alike
+
+
+def _unknown(found: str) -> UnsupportedModel:
+    return UnsupportedModel(
         f"No supported pre-tokenizer of llama.cpp {found}. With a different one, the model would "
         "read other tokens than it was trained on."
     )

@@ -20,7 +20,7 @@ from convert.errors import DamagedCheckpoint, MissingFile
 
 _MODEL_PIECES, _MODEL_TRAINER, _MODEL_NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_KIND = 1, 2, 3
-_TRAINER_ALGORITHM = 3
+_TRAINER_ALGORITHM, _TRAINER_SPACE_AS_SUFFIX = 3, 24
 _NORMALIZER_CHARSMAP, _NORMALIZER_ADD_DUMMY_PREFIX, _NORMALIZER_REMOVE_EXTRA_SPACES = 2, 3, 4
 
 
@@ -44,7 +44,8 @@ class SentencePieceModel:
     algorithm: Algorithm
     add_dummy_prefix: bool
     remove_extra_spaces: bool
-    has_character_map: bool  # rewrites characters (NFKC, ...) before it looks at them
+    charsmap: bytes  # by which characters are rewritten (NFKC, ...); empty without
+    space_as_suffix: bool  # a word's space stands behind it
 
 
 _Value = int | float | bytes
@@ -80,7 +81,8 @@ def _parse_model(data: bytes) -> SentencePieceModel:
         algorithm=Algorithm(int(trainer.get(_TRAINER_ALGORITHM, Algorithm.UNIGRAM))),
         add_dummy_prefix=bool(normalizer.get(_NORMALIZER_ADD_DUMMY_PREFIX, True)),
         remove_extra_spaces=bool(normalizer.get(_NORMALIZER_REMOVE_EXTRA_SPACES, True)),
-        has_character_map=bool(normalizer.get(_NORMALIZER_CHARSMAP)),
+        charsmap=_as_bytes(normalizer.get(_NORMALIZER_CHARSMAP, b"")),
+        space_as_suffix=bool(trainer.get(_TRAINER_SPACE_AS_SUFFIX, False)),
     )
 
 

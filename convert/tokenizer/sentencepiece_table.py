@@ -1,25 +1,40 @@
-"""The token table of a SentencePiece `tokenizer.model`,
-and its like as a tokenizer.json.
+"""The token table of a SentencePiece model that merges, and its like as a tokenizer.json.
 
 Knows no file format.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gguf import TokenType
 
+from convert.config import Config
 from convert.errors import UnsupportedModel
 from convert.gguf.header import boolean
 from convert.tokenizer.bpe_tables import SPACE_MARK, space_prefix
 from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.sentencepiece_model import Algorithm, SentencePieceModel, read_sentencepiece
+from convert.tokenizer.sentencepiece_unigram import layout_of, unigram_model_table
 from convert.tokenizer.token_table import Token, TokenTable
 
+# as Llama's, XLM-RoBERTa's and T5's checkpoints call it
+_FILE_NAMES = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
 
-def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
+
+def sentencepiece_file(directory: Path) -> Path | None:
+    """The SentencePiece model, if there is one."""
+    return next((path for name in _FILE_NAMES if (path := directory / name).exists()), None)
+
+
+def tokenizer_model_table(
+    path: Path,
+    tokenizer: dict[str, Any],
+    tokenizer_config: Mapping[str, Any],
+    config: Config,
+) -> TokenTable:
     """`tokenizer` is the tokenizer.json beside it, which has the last word on spaces;
     empty where there is none.
 
@@ -27,16 +42,18 @@ def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
     follow.
     """
     model = read_sentencepiece(path)
+    if model.algorithm is Algorithm.UNIGRAM and not tokenizer:
+        return unigram_model_table(path, model, layout_of(tokenizer_config, config))
     if model.algorithm is not Algorithm.BPE:
         raise UnsupportedModel(
-            f"{path} is a SentencePiece {model.algorithm.name.lower()} model, but only BPE "
-            "models are supported."
+            f"{path} is a SentencePiece {model.algorithm.name.lower()} model, but only BPE and "
+            "unigram models are supported, the latter without a tokenizer.json of another kind."
         )
     deviations: frozenset[Deviation] = frozenset()
     adds_space = model.add_dummy_prefix
     if tokenizer:
         adds_space, deviations = space_prefix(tokenizer)
-    elif model.remove_extra_spaces or model.has_character_map:
+    elif model.remove_extra_spaces or model.charsmap:
         deviations = frozenset({Deviation.NO_REWRITING})
     return TokenTable(
         model="llama",

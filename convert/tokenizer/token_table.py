@@ -5,7 +5,7 @@ Knows no algorithm in detail and no special roles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from convert.errors import DamagedCheckpoint
 from convert.gguf.header import Field
 from convert.tokenizer.deviation import Deviation
 
+_NEVER = -2000.0  # PLaMo 2's score for a token that is never found
 NO_MERGE_SCORE = -1e9  # a token that no merge makes: llama.cpp must prefer every real merge
 
 
@@ -41,6 +42,12 @@ class TokenTable:
     merges: tuple[str, ...] | None = None
     fields: tuple[Field, ...] = ()
     deviations: frozenset[Deviation] = field(default_factory=frozenset)
+    # what tokenizer_config.json leaves to the class that reads the files
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    takes_whole_words: bool = False  # a word that is a token is found without merges
+    # special tokens that are part of the text: a parser looks for their names there
+    shown: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()  # sentences for the user
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +68,8 @@ def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
     """
     tokens = dict(table.tokens)
     for token in added:
-        tokens[token.id] = _as_added(tokens.get(token.id), token)
+        is_shown = token.text in table.shown
+        tokens[token.id] = _as_added(tokens.get(token.id), token, is_shown=is_shown)
     entries = table.reference.get("added_tokens") or []
     known = {entry["id"] for entry in entries}
     others = [_as_entry(token) for token in added if token.id not in known]
@@ -70,13 +78,23 @@ def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
     )
 
 
-def without_tokens(table: TokenTable, dropped: Sequence[AddedToken]) -> TokenTable:
-    """The table without added tokens that the model has no rows for, in `reference` too:
-    there, their text is then read as ordinary text, as llama.cpp reads it.
+def never_found(table: TokenTable, ids: Collection[int]) -> set[int]:
+    """Those of `ids` that no text becomes: unused ones, and what neither merges nor bytes make."""
+    unused = {i for i in ids if table.tokens[i].type is TokenType.UNUSED}
+    if table.merges is None or table.takes_whole_words:
+        return unused
+    pairs = [merge.split(" ") for merge in table.merges]
+    made = {part for pair in pairs for part in (*pair, "".join(pair))}
+    texts = {i: table.tokens[i].text for i in ids if table.tokens[i].type is TokenType.NORMAL}
+    return unused | {i for i, text in texts.items() if len(text) > 1 and text not in made}
+
+
+def without_tokens(table: TokenTable, ids: Collection[int]) -> TokenTable:
+    """The table without tokens that the model has no rows for, in `reference` too: there, the
+    text of added ones is then read as ordinary text, as llama.cpp reads it.
     """
-    if not dropped:
+    if not ids:
         return table
-    ids = {token.id for token in dropped}
     entries = [
         entry for entry in table.reference.get("added_tokens") or [] if entry["id"] not in ids
     ]
@@ -133,9 +151,24 @@ def _as_entry(token: AddedToken) -> dict[str, Any]:
     return {"id": token.id, "content": token.text, "special": token.special, **flags}
 
 
-def _as_added(existing: Token | None, added: AddedToken) -> Token:
+def padding_token(model: str, token_id: int) -> Token:
+    """What stands for a row of the embedding that no token uses, in a vocabulary of llama.cpp's
+    kind `model`: one that no text becomes.
+
+    BPE and SentencePiece only make what merges lead to, WordPiece splits at brackets; Unigram
+    and PLaMo 2 find unused tokens too, and go by scores, and RWKV finds every token.
+    """
+    name = f"[PAD{token_id}]"
+    if model == "rwkv":
+        return Token(f"\\xff{name}", TokenType.UNUSED)  # a byte that no UTF-8 has
+    score = {"t5": NO_MERGE_SCORE, "plamo2": _NEVER}.get(model, 0.0)
+    return Token(name, TokenType.UNUSED, score)
+
+
+def _as_added(existing: Token | None, added: AddedToken, *, is_shown: bool) -> Token:
     if existing is not None and existing.type is TokenType.UNKNOWN:
         return existing
-    kind = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
+    is_control = added.special and not is_shown
+    kind = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
     score = existing.score if existing is not None else NO_MERGE_SCORE
     return Token(added.text, kind, score)

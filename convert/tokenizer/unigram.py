@@ -42,10 +42,11 @@ def unigram_table(tokenizer: dict[str, Any]) -> TokenTable:
             "llama.cpp does not support for this kind."
         )
     _check_splitting(tokenizer.get("pre_tokenizer") or {})
+    tokens = _tokens(model)
     return TokenTable(
         model="t5",
         pre="default",
-        tokens=_tokens(model),
+        tokens=tokens,
         reference=tokenizer,
         fields=(
             boolean("tokenizer.ggml.add_space_prefix", True),
@@ -53,6 +54,8 @@ def unigram_table(tokenizer: dict[str, Any]) -> TokenTable:
             boolean("tokenizer.ggml.add_sep_token", _separates(tokenizer.get("post_processor"))),
             *_charsmap_fields(tokenizer.get("normalizer") or {}),
         ),
+        # where no file names it, llama.cpp would take the token 2
+        defaults={"unk_token": tokens[model["unk_id"]].text},
     )
 
 

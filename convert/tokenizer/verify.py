@@ -71,7 +71,10 @@ def _texts_with_added_tokens(vocabulary: Vocabulary) -> Iterator[str]:
         # without the spaces that one side drops, and apart from any word where one looks
         # for that
         stop = "," if token.single_word else ""
-        if token.id in misplaced and Deviation.SPACE_AFTER_SPECIAL in vocabulary.deviations:
+        if Deviation.LEADING_SPACE in vocabulary.deviations:
+            after = "" if token.id in misplaced else f" two{token.text} three"
+            yield f" one{stop}{token.text}{after}"
+        elif token.id in misplaced and Deviation.SPACE_AFTER_SPECIAL in vocabulary.deviations:
             yield f"one{stop}{token.text}"
         elif token.id in misplaced:
             yield f"one{stop}{token.text}{stop}two"

@@ -8,25 +8,33 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gguf import TokenType
-
 from convert.config import Config
 from convert.errors import BadInput, DamagedCheckpoint, MissingFile
 from convert.gguf.header import Field, boolean, f32_array, i32_array, string, string_array, u32
-from convert.tokenizer.bpe_tables import byte_level_table, is_byte_level, sentencepiece_table
+from convert.tokenizer.bpe_tables import (
+    byte_level_table,
+    gemma4_table,
+    is_byte_level,
+    sentencepiece_table,
+)
 from convert.tokenizer.chat_template import load_chat_templates
 from convert.tokenizer.deviation import Deviation
-from convert.tokenizer.sentencepiece_table import tokenizer_model_table
+from convert.tokenizer.plamo2 import plamo2_file, plamo2_table
+from convert.tokenizer.rwkv import rwkv_file, rwkv_table
+from convert.tokenizer.sentencepiece_table import sentencepiece_file, tokenizer_model_table
 from convert.tokenizer.special_tokens import SpecialTokens, TokenizerFiles, find_special_tokens
+from convert.tokenizer.tiktoken.table import ranks_file, ranks_table
 from convert.tokenizer.token_table import (
     AddedToken,
     Token,
     TokenTable,
+    never_found,
+    padding_token,
     read_added_tokens,
     with_added,
     without_tokens,
@@ -144,7 +152,7 @@ class Vocabulary:
         ]
         if self.table.merges is not None:
             fields.append(string_array("tokenizer.ggml.merges", self.table.merges))
-        elif self.table.model in ("llama", "t5"):
+        elif self.table.model in ("llama", "t5", "plamo2"):
             fields.append(
                 f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens))
             )
@@ -209,12 +217,17 @@ def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabul
 def _read_vocabulary(
     directory: Path, files: TokenizerFiles, config: Config, vocab_size: int
 ) -> Vocabulary:
-    table = _load_table(directory, files)
+    table = _load_table(directory, files, config)
+    defaults = {**table.defaults, **files.tokenizer_config}
+    files = replace(files, tokenizer_config=defaults)
     listed = read_added_tokens(directory, table.reference, files.tokenizer_config)
     added = [token for token in listed if token.id < vocab_size]
     dropped = [token for token in listed if token.id >= vocab_size]
-    table = with_added(without_tokens(table, dropped), added)
-    tokens = _fill(table.tokens, vocab_size)
+    table = without_tokens(table, {token.id for token in dropped})
+    outside = [i for i in table.tokens if type(i) is int and i >= vocab_size]
+    lost = never_found(table, outside)
+    table = with_added(without_tokens(table, lost), added)
+    tokens = _fill(table, vocab_size)
     ids = {token.text: token_id for token_id, token in enumerate(tokens)}
     special = find_special_tokens(
         files, config, ids, model=table.model, processor=table.reference.get("post_processor")
@@ -231,7 +244,16 @@ def _read_vocabulary(
         special=special,
         chat_templates=load_chat_templates(directory, files.tokenizer_config),
         dropped=tuple(dropped),
-        notes_on_files=_prefix_notes(table, files),
+        notes_on_files=(*table.notes, *_prefix_notes(table, files), *_cut_notes(lost, vocab_size)),
+    )
+
+
+def _cut_notes(lost: Collection[int], vocab_size: int) -> tuple[str, ...]:
+    if not lost:
+        return ()
+    return (
+        f"Left out because the model has only {vocab_size} rows for tokens: {len(lost)} tokens "
+        f"from {min(lost)} on, which no text becomes.",
     )
 
 
@@ -239,44 +261,64 @@ def _prefix_notes(table: TokenTable, files: TokenizerFiles) -> tuple[str, ...]:
     """GPT-2's own class adds a space that tokenizer.json does not."""
     if table.model != "gpt2" or not files.tokenizer_config.get("add_prefix_space"):
         return ()
+    if Deviation.LEADING_SPACE in table.deviations:
+        return ()
     return (
         "tokenizer_config.json asks for a space before every text (add_prefix_space), but "
         "tokenizer.json adds none. tokenizer.json was followed.",
     )
 
 
-def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
+def _load_table(directory: Path, files: TokenizerFiles, config: Config) -> TokenTable:
     tokenizer = files.tokenizer
-    sentencepiece_path, words_path = directory / "tokenizer.model", directory / "vocab.txt"
+    if not tokenizer and (made := _table_of_other_kinds(directory, files, config)) is not None:
+        return made
+    words_path = directory / "vocab.txt"
     if is_byte_level(tokenizer.get("pre_tokenizer")):
         return byte_level_table(tokenizer)
     if (tokenizer.get("model") or {}).get("type") == "WordPiece":
         return wordpiece_table(tokenizer)
     if is_unigram(tokenizer):
         return unigram_table(tokenizer)
-    if sentencepiece_path.exists():
-        return tokenizer_model_table(sentencepiece_path, tokenizer)
+    if tokenizer and str(config.values.get("model_type")).startswith("gemma4"):
+        return gemma4_table(tokenizer)
+    if (model := sentencepiece_file(directory)) is not None:
+        return tokenizer_model_table(model, tokenizer, files.tokenizer_config, config)
     if tokenizer:
         return sentencepiece_table(tokenizer)
     if words_path.exists():
         return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
     raise MissingFile(
         f"{directory} contains neither tokenizer.json nor tokenizer.model nor vocab.txt nor "
-        "vocab.json with merges.txt."
+        "vocab.json with merges.txt nor another vocabulary that is known here."
     )
 
 
-def _fill(tokens: dict[int, Token], vocab_size: int) -> tuple[Token, ...]:
+def _table_of_other_kinds(
+    directory: Path, files: TokenizerFiles, config: Config
+) -> TokenTable | None:
+    """Of vocabularies that never have a tokenizer.json."""
+    if (path := rwkv_file(directory)) is not None:
+        return rwkv_table(path)
+    if (path := plamo2_file(directory)) is not None:
+        return plamo2_table(path)
+    if (path := ranks_file(directory)) is not None:
+        return ranks_table(path, files.tokenizer_config, config)
+    return None
+
+
+def _fill(table: TokenTable, vocab_size: int) -> tuple[Token, ...]:
     """Tokens 0 to `vocab_size` - 1; rows of the embedding that no token uses get a name
     of their own.
     """
+    tokens = table.tokens
     outside = [i for i in tokens if type(i) is not int or not 0 <= i < vocab_size]
     if outside:
         raise DamagedCheckpoint(
             f"The tokenizer has a token {outside[0]}, but config.json has a vocab_size of "
             f"{vocab_size}: they do not belong to the same model."
         )
-    filled = tuple(tokens.get(i) or Token(f"[PAD{i}]", TokenType.UNUSED) for i in range(vocab_size))
+    filled = tuple(tokens.get(i) or padding_token(table.model, i) for i in range(vocab_size))
     text, count = Counter(token.text for token in filled).most_common(1)[0]
     if count > 1:
         raise DamagedCheckpoint(

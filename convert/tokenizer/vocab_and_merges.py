@@ -44,17 +44,11 @@ def tokenizer_from_vocab_and_merges(
     vocab = read_json(directory / "vocab.json")
     if not all(type(token_id) is int for token_id in vocab.values()):
         raise DamagedCheckpoint(f"{directory / 'vocab.json'} has ids that are no whole numbers.")
-    if tokenizer_config.get("add_prefix_space"):
+    if tokenizer_config.get("add_prefix_space") and expression != GPT2:
         raise UnsupportedModel(
             f"{directory / 'tokenizer_config.json'} asks for a space before every text "
-            "(add_prefix_space), which llama.cpp does not add to byte-level tokens."
+            "(add_prefix_space), which is known of GPT-2's class alone."
         )
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": expression},
-        "behavior": "Isolated",
-        "invert": False,
-    }
     bytes_as_text = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -79,11 +73,25 @@ def tokenizer_from_vocab_and_merges(
         "padding": None,
         "added_tokens": _special_tokens(vocab, tokenizer_config, special),
         "normalizer": None if normalizer is None else {"type": normalizer},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_as_text]},
+        "pre_tokenizer": _pre_tokenizer(expression, bytes_as_text, tokenizer_config),
         "post_processor": None,
         "decoder": {**bytes_as_text},
         "model": model,
     }
+
+
+def _pre_tokenizer(
+    expression: str, bytes_as_text: dict[str, Any], tokenizer_config: Mapping[str, Any]
+) -> dict[str, Any]:
+    if tokenizer_config.get("add_prefix_space"):  # with GPT-2's own expression
+        return {**bytes_as_text, "add_prefix_space": True, "use_regex": True}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return {"type": "Sequence", "pretokenizers": [split, bytes_as_text]}
 
 
 def _split_of(

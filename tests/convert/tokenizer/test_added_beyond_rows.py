@@ -89,6 +89,7 @@ def test_a_vocabulary_beyond_the_rows_is_still_refused(
 ) -> None:
     content = json.loads((source / "tokenizer.json").read_text())
     content["model"]["vocab"]["hehe"] = NUM_ROWS
+    content["model"]["merges"].append(["he", "he"])
     (source / "tokenizer.json").write_text(json.dumps(content))
     assert main([str(source), "--out", str(source.parent / "out")]) == 2
     assert "do not belong to the same model" in capsys.readouterr().err

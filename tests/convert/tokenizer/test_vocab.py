@@ -373,16 +373,6 @@ def test_rows_without_a_token_are_filled_up(tmp_path: Path) -> None:
     [
         ({"normalizer": {"type": "Lowercase"}}, "normalizes text"),
         (
-            {
-                "pre_tokenizer": {
-                    "type": "ByteLevel",
-                    "add_prefix_space": True,
-                    "trim_offsets": True,
-                }
-            },
-            "into ..ĠThe",
-        ),
-        (
             {"pre_tokenizer": {"type": "Whitespace"}},
             "neither a byte-level pre-tokenizer nor byte_fallback",
         ),

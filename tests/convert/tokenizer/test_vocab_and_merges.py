@@ -75,7 +75,7 @@ def test_added_tokens_of_other_files_count(
     [
         ({}, ["(without a tokenizer_class)", "AutoTokenizer", "save_pretrained("]),
         ({"tokenizer_class": "CodeGenTokenizer"}, ["(CodeGenTokenizer)", "AutoTokenizer"]),
-        ({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}, ["add_prefix_space"]),
+        ({"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": True}, ["add_prefix_space"]),
     ],
 )
 def test_others_are_told_the_line_that_makes_a_tokenizer_json(
