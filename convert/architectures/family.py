@@ -23,6 +23,7 @@ from convert.architectures.arrangement import (
     Transposed,
 )
 from convert.architectures.drafts import chosen_drafts
+from convert.architectures.embedding_rows import with_rows_of
 from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -72,6 +73,7 @@ _HEAD_HINT = (
     " If the model uses its embedding for that, set tie_word_embeddings to true in config.json; "
     "if it makes embeddings, modules.json and 1_Pooling/config.json of its repository are missing."
 )
+_EMBEDDING = "token_embd.weight"
 MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts beyond
 
 
@@ -198,6 +200,8 @@ def read_model(
     )
     if change is not None:
         spelled = change(spelled, spelled=partial(spelled_name, family))
+    embedding = next((rule.source for rule in family.rules if rule.target == _EMBEDDING), "")
+    config, row_notes = with_rows_of(spelled.get(embedding), config)
     hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
     used: set[str] = set()
@@ -211,7 +215,13 @@ def read_model(
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
     _check_leftovers(left.keys() - set(buffers), hyper, family)
-    notes = (*hyper.notes, *draft_notes, *_buffer_notes(buffers, hyper), *_notes_on_parts(config))
+    notes = (
+        *row_notes,
+        *hyper.notes,
+        *draft_notes,
+        *_buffer_notes(buffers, hyper),
+        *_notes_on_parts(config),
+    )
     return replace(hyper, notes=notes), mapped
 
 
