@@ -17,6 +17,7 @@ from gguf import GGMLQuantizationType, LlamaFileType
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
 from convert.architectures.family import Change, Hyperparameters, read_model
+from convert.architectures.seeing import with_text
 from convert.checkpoint import Checkpoint
 from convert.gguf.cut import PlannedFile, cut, plan_file
 from convert.gguf.header import Field, encode_header, lay_out
@@ -95,7 +96,7 @@ def read_source(
         num_kv_heads=hyper.num_kv_heads,
         num_experts=hyper.num_experts,
     )
-    vocabulary = load_vocabulary(directory, checkpoint.config, hyper.sizes["vocab"])
+    vocabulary = load_vocabulary(directory, with_text(checkpoint.config), hyper.sizes["vocab"])
     source = SourceModel(
         hyper=replace(hyper, fields=(*hyper.fields, *purpose.fields)),
         shape=shape,

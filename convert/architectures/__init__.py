@@ -17,9 +17,11 @@ from convert.architectures.dense.layer_norm import (
     STABLELM,
     STARCODER2,
 )
+from convert.architectures.dense.ministral3 import MINISTRAL3
 from convert.architectures.dense.plain import ERNIE4_5, GLM4, HUNYUAN, SEED_OSS
 from convert.architectures.dense.post_norm import EXAONE4, OLMO2, OLMO3
 from convert.architectures.encoders.bert import BERT
+from convert.architectures.encoders.jina_bert import JINA_BERT
 from convert.architectures.encoders.modern_bert import MODERN_BERT
 from convert.architectures.encoders.nomic_bert import NOMIC_BERT
 from convert.architectures.encoders.xlm_roberta import XLM_ROBERTA, XLM_ROBERTA_RANKER
@@ -40,25 +42,30 @@ from convert.architectures.mixtures.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from convert.architectures.mixtures.ernie4_5_moe import ERNIE4_5_MOE
 from convert.architectures.mixtures.glm4_moe import GLM4_MOE
 from convert.architectures.mixtures.gpt_oss import GPT_OSS
+from convert.architectures.mixtures.llama4 import LLAMA4
 from convert.architectures.mixtures.mixtral import MIXTRAL
 from convert.architectures.mixtures.qwen2_moe import QWEN2_MOE
-from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE
+from convert.architectures.mixtures.qwen3_moe import QWEN3_MOE, QWEN3_VL_MOE
 from convert.architectures.phi3 import PHI3
 from convert.architectures.qwen2 import QWEN2
 from convert.architectures.qwen3 import QWEN3
 from convert.architectures.refused import REFUSED
+from convert.architectures.seeing import inside, wrapper_of
 from convert.architectures.smollm3 import SMOLLM3
 from convert.config import Config
 from convert.errors import UnsupportedModel
 
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
+    LLAMA4,
     MISTRAL,
+    MINISTRAL3,
     MIXTRAL,
     QWEN2,
     QWEN2_MOE,
     QWEN3,
     QWEN3_MOE,
+    QWEN3_VL_MOE,
     QWEN3_NEXT,
     QWEN35,
     QWEN35_MOE,
@@ -98,6 +105,7 @@ FAMILIES: tuple[Family, ...] = (
     MAMBA2,
     BERT,
     NOMIC_BERT,
+    JINA_BERT,
     MODERN_BERT,
     XLM_ROBERTA,
     XLM_ROBERTA_RANKER,
@@ -105,13 +113,25 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def find_family(config: Config) -> Family:
-    """The family that reads the model of `config`: by the first model class known here,
-    or by `model_type` where no class is named.
+    """The family that reads the model of `config`, or of what sees as well the part that
+    writes: by the first model class known here, or by `model_type` where no class is named.
 
     Raises `UnsupportedModel` with the known ones.
     """
-    named = _named(config)
-    return named if named.variant is None else named.variant(config) or named
+    wrapper = wrapper_of(config)
+    if wrapper is not None:
+        return inside(wrapper, config, _of_type)
+    return _chosen(_named(config), config)
+
+
+def _chosen(family: Family, config: Config) -> Family:
+    return family if family.variant is None else family.variant(config) or family
+
+
+def _of_type(config: Config) -> Family | None:
+    model_type = config.values.get("model_type")
+    found = (family for family in FAMILIES if model_type in family.model_types)
+    return next((_chosen(family, config) for family in found), None)
 
 
 def _named(config: Config) -> Family:
@@ -120,14 +140,11 @@ def _named(config: Config) -> Family:
             if architecture in (*family.architectures, *family.headless):
                 return family
         if architecture in REFUSED:
-            raise UnsupportedModel(
-                f"{architecture} cannot be converted: {REFUSED[architecture]}. The answers would "
-                "not be the model's."
-            )
+            raise UnsupportedModel(f"{architecture} cannot be converted: {REFUSED[architecture]}.")
+    family_of_type = None if config.architectures else _of_type(config)
+    if family_of_type is not None:
+        return family_of_type
     model_type = config.values.get("model_type")
-    for family in FAMILIES:
-        if not config.architectures and model_type in family.model_types:
-            return family
     if config.architectures:
         asked = f"The architecture {config.architectures[0]}"
     elif isinstance(model_type, str):

@@ -187,14 +187,6 @@ class Decoder:
         )
 
 
-def text_part(config: Config) -> Config:
-    """What a config says of the part that writes, of a model that may see or hear too."""
-    if "text_config" not in config:
-        return config
-    outer = config.values.get("tie_word_embeddings")
-    return config.section("text_config").with_defaults({"tie_word_embeddings": outer})
-
-
 def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
     """Whether embedding and output are one matrix; a config that does not say is read
     by what the checkpoint holds.

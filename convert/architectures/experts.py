@@ -58,6 +58,34 @@ def fused_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
     )
 
 
+def turned_expert_rules(block: str = "mlp") -> tuple[TensorRule, ...]:
+    """As `fused_expert_rules`, with the matrices of the tensors for all on their side
+    (Qwen3-VL).
+    """
+    fused = ("experts", "hidden", "gate_and_up")
+    turned = {
+        part: layer(
+            f"ffn_{part}_exps.weight",
+            f"{block}.experts.gate_up_proj",
+            fused,
+            Rows.TRANSPOSE,
+            needs=_FUSED,
+            columns=f"{part} columns",
+            becomes=("experts", "expert", "hidden"),
+        )
+        for part in ("gate", "up")
+    }
+    down = layer(
+        "ffn_down_exps.weight",
+        f"{block}.experts.down_proj",
+        ("experts", "expert", "hidden"),
+        Rows.TRANSPOSE,
+        needs=_FUSED,
+    )
+    kept = (rule for rule in fused_expert_rules(block) if rule.needs != _FUSED)
+    return (*kept, *turned.values(), down)
+
+
 def routed_expert_rules(moe: str) -> tuple[TensorRule, ...]:
     """Of layers of the kind `moe`: a router whose choice is corrected by a bias, experts,
     and one for all tokens (DeepSeek V3, GLM 4.5).
@@ -85,7 +113,9 @@ def shared_expert_rules() -> tuple[TensorRule, ...]:
 
 
 def with_storage(hyper: Hyperparameters, tensor_names: frozenset[str]) -> Hyperparameters:
-    """`hyper` with what `fused_expert_rules` needs to know, by the checkpoint's tensors."""
+    """`hyper` with what `fused_expert_rules` and `turned_expert_rules` need to know, by the
+    checkpoint's tensors.
+    """
     fused = [name for name in tensor_names if name.endswith(".experts.gate_up_proj")]
     in_draft = [name for name in fused if name.startswith(DRAFT_PREFIX)]
     experts, size = hyper.sizes["experts"], hyper.sizes["expert"]
@@ -100,6 +130,8 @@ def with_storage(hyper: Hyperparameters, tensor_names: frozenset[str]) -> Hyperp
             **hyper.orders,
             "expert gates": rows[:, 0].ravel(),
             "expert ups": rows[:, 1].ravel(),
+            "gate columns": np.arange(size),
+            "up columns": size + np.arange(size),
         },
     )
 

@@ -138,6 +138,8 @@ class Family:
     spellings: tuple[tuple[str, str], ...] = ()
     # of the layers that draft, whose tensors' names start with `drafts.DRAFT_PREFIX`
     draft_rules: tuple[TensorRule, ...] = ()
+    # where config.json describes it, if not in its own keys: a section in a section
+    sections: tuple[str, ...] = ()
     # the family that reads some of the models of these names instead
     variant: Callable[[Config], Family | None] | None = None
 
@@ -201,7 +203,7 @@ def read_model(
     if change is not None:
         spelled = change(spelled, spelled=partial(spelled_name, family))
     embedding = next((rule.source for rule in family.rules if rule.target == _EMBEDDING), "")
-    config, row_notes = with_rows_of(spelled.get(embedding), config)
+    config, row_notes = with_rows_of(spelled.get(embedding), config, family.sections)
     hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
     used: set[str] = set()
@@ -215,13 +217,7 @@ def read_model(
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
     _check_leftovers(left.keys() - set(buffers), hyper, family)
-    notes = (
-        *row_notes,
-        *hyper.notes,
-        *draft_notes,
-        *_buffer_notes(buffers, hyper),
-        *_notes_on_parts(config),
-    )
+    notes = (*row_notes, *hyper.notes, *draft_notes, *_buffer_notes(buffers, hyper))
     return replace(hyper, notes=notes), mapped
 
 
@@ -382,12 +378,6 @@ def _buffer_notes(names: Sequence[str], hyper: Hyperparameters) -> tuple[str, ..
         return ()
     count = "1 tensor" if len(unexpected) == 1 else f"{len(unexpected)} tensors"
     return (f"Left out: {count} without weights, the first being {unexpected[0]}.",)
-
-
-def _notes_on_parts(config: Config) -> tuple[str, ...]:
-    if "text_config" not in config:
-        return ()
-    return ("Only the part that writes is in the file; what sees or hears was left out.",)
 
 
 def _is_unused(name: str, hyper: Hyperparameters) -> bool:

@@ -128,14 +128,17 @@ def llama3_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
     factor = rope.number("factor")
     low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
     old_context = rope.number("original_max_position_embeddings")
-    if high <= low:
+    if high < low:
         raise DamagedCheckpoint(
-            f"{rope.path}: high_freq_factor {high} is not above low_freq_factor {low}."
+            f"{rope.path}: high_freq_factor {high} is below low_freq_factor {low}."
         )
     exponents = np.arange(0, num_rotated, 2, dtype=np.float32) / np.float32(num_rotated)
     frequencies = 1.0 / np.power(np.float32(rope.number("rope_theta", DEFAULT_THETA)), exponents)
     turns = old_context * frequencies / (2 * math.pi)  # rotations within the original context
-    blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    if high == low:  # Llama 4: nothing in between
+        blend = np.where(turns > low, 1.0, 0.0)
+    else:
+        blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
     divisors = (1.0 / ((1.0 - blend) / factor + blend)).astype(np.float32)
     return (_divisors("rope_freqs.weight", divisors),)
 

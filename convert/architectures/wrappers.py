@@ -21,10 +21,10 @@ _INSIDE = re.compile(
 # of a model that sees.
 _AROUND = re.compile(
     r"^(?:base_model\.model|(?:0\.)?auto_model"
-    r"|(?=model\.language_model\.)model|model(?=\.model\.)"
-    r"|language_model(?=\.(?:model|lm_head)\.))\."
+    r"|(?=model\.(?:language|text)_model\.)model|model(?=\.model\.)"
+    r"|language_model(?=\.(?:model|lm_head)\.)|thinker(?=\.(?:model|lm_head)\.))\."
 )
-_LANGUAGE_MODEL = re.compile(r"^language_model\.")
+_TEXT_MODEL = re.compile(r"^(?:language|text)_model\.")
 # peft's names for what it puts beside and around the weights that it adapts
 _ADAPTED = re.compile(
     r"\.(?:base_layer|original_module|modules_to_save|lora_[A-Za-z_]+|ia3_l|hada_w\w+|lokr_w\w+)\b"
@@ -59,4 +59,4 @@ def own_name(name: str) -> str:
     name = _INSIDE.sub("", name)
     while match := _AROUND.match(name):
         name = name[match.end() :]
-    return _LANGUAGE_MODEL.sub("model.", name)
+    return _TEXT_MODEL.sub("model.", name)

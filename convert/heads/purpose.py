@@ -23,7 +23,12 @@ from convert.source.card import ModelCard
 from convert.source.folder import folder_name
 
 _RANKS = ("qwen3",)  # families whose graph in llama.cpp has the head for it
-_ENCODERS = ("bert", "nomic-bert", "modern-bert")  # make embeddings and nothing else
+_ENCODERS = (
+    "bert",
+    "nomic-bert",
+    "jina-bert-v2",
+    "modern-bert",
+)  # make embeddings and nothing else
 # the names that publishers give to the prompts of queries and documents
 _ROLE_NAMES = {
     "query": ("query", "search_query", "retrieval.query", "Retrieval-query"),

@@ -25,7 +25,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"))
 # families whose conversion alone is tested, all of them together
-ENCODERS = ("bert", "nomic_bert", "xlm_roberta", "modern_bert")
+ENCODERS = ("bert", "nomic_bert", "jina_bert", "jina_bert_code", "xlm_roberta", "modern_bert")
 NEWER_NAMES = sorted(path.parent.name for path in GOLDEN.glob("newer/*/reference.npz"))
 
 
@@ -204,7 +204,7 @@ def golden_checkpoint(name: str, directory: Path) -> Path:
     shutil.copytree(golden_folder(name), directory)
     if name == "xlm_roberta":
         write_unigram(directory)
-    elif name in ("bert", "nomic_bert"):
+    elif name in ("bert", "nomic_bert", "jina_bert"):
         words = [
             "[PAD]",
             "[UNK]",

@@ -1,4 +1,4 @@
-"""Gemma 3: QK norms, two rotations; of the ones that see, the part that writes.
+"""Gemma 3: QK norms, two rotations.
 
 Knows no tokenizers.
 """
@@ -60,24 +60,9 @@ RULES = (
     *feed_forward_rules(),
 )
 
-# What sees images, or the part of the name that says that the rest writes, in either
-# layout of transformers.
-VISION = (
-    "vision_tower.*",
-    "multi_modal_projector.*",
-    "model.vision_tower.*",
-    "model.multi_modal_projector.*",
-)
-TEXT_SPELLINGS = (
-    (r"^model\.language_model\.", "model."),
-    (r"^language_model\.(model|lm_head)\.", r"\1."),
-    *SPELLINGS,
-)
-
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    text = config.section("text_config") if "text_config" in config else config
-    text = text.with_defaults(DECODER.defaults)
+    text = config.with_defaults(DECODER.defaults)
     hyper = DECODER.read(text, tensor_names)
     check_attention_scale(text, hyper, num_layers_of_largest=62)
     if text.sliding_rope.text("rope_type") != "default":
@@ -92,16 +77,16 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     ]
     if "final_logit_softcapping" in text:
         fields.append(f32("gemma3.final_logit_softcapping", text.number("final_logit_softcapping")))
-    return replace(hyper, fields=tuple(fields), unused=(*hyper.unused, *VISION))
+    return replace(hyper, fields=tuple(fields))
 
 
 GEMMA3 = Family(
     name="gemma3",
     models="Gemma 3",
-    architectures=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    architectures=("Gemma3ForCausalLM",),
     headless=("Gemma3TextModel",),
-    model_types=("gemma3_text", "gemma3"),
+    model_types=("gemma3_text",),
     rules=RULES,
     read_config=read_config,
-    spellings=TEXT_SPELLINGS,
+    spellings=SPELLINGS,
 )

@@ -20,7 +20,6 @@ from convert.architectures.decoder import (
     feed_forward_rules,
     layer,
     outer_rules,
-    text_part,
     with_fields,
 )
 from convert.architectures.experts import with_experts
@@ -105,13 +104,6 @@ RULES = (
         )
     ),
 )
-# what sees and hears
-UNUSED = (
-    "model.vision_tower.*",
-    "model.audio_tower.*",
-    "model.embed_vision.*",
-    "model.embed_audio.*",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +118,7 @@ class _Attention:
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    text = text_part(config).with_defaults(DECODER.defaults)
+    text = config.with_defaults(DECODER.defaults)
     if text.values.get("use_bidirectional_attention") == "all":
         raise UnsupportedModel(
             f"{text.path} has use_bidirectional_attention = all; llama.cpp's gemma4 looks back."
@@ -150,7 +142,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
         layer_features=_layer_features(text, attention, shared),
         layer_sizes=_layer_sizes(text, hyper, attention, shared),
         computed=(_divisors(text, attention.full_head_dim),),
-        unused=(*hyper.unused, *UNUSED, *_left_of(shared)),
+        unused=(*hyper.unused, *_left_of(shared)),
     )
     if text.flag("enable_moe_block", False):
         hyper = _with_experts(text, hyper)
@@ -282,8 +274,8 @@ def _fields(
 GEMMA4 = Family(
     name=NAME,
     models="Gemma 4",
-    architectures=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
-    model_types=("gemma4", "gemma4_text"),
+    architectures=("Gemma4ForCausalLM",),
+    model_types=("gemma4_text",),
     rules=RULES,
     read_config=read_config,
     spellings=(

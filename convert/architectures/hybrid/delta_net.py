@@ -141,7 +141,6 @@ def read_delta_net(
             u32(f"{name}.ssm.inner_size", state.values),
             boolean_array(f"{name}.attention.recurrent_layers", recurrent),
         ),
-        unused=(*hyper.unused, "visual.*", "model.visual.*"),  # what sees images
     ), state
 
 

@@ -1,4 +1,4 @@
-"""Qwen 3.5, dense and with a mixture of experts; of the ones that see, the part that writes.
+"""Qwen 3.5, dense and with a mixture of experts.
 
 Knows no tokenizers.
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.arrangement import Order
-from convert.architectures.decoder import Decoder, feed_forward_rules, text_part
+from convert.architectures.decoder import Decoder, feed_forward_rules
 from convert.architectures.experts import (
     fused_expert_rules,
     shared_expert_rules,
@@ -70,14 +70,13 @@ STATE_RULES = (
 
 
 def read_dense(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    return _read(DECODER, text_part(config), tensor_names)
+    return _read(DECODER, config, tensor_names)
 
 
 def read_moe(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    text = text_part(config)
-    hyper = _read(MOE_DECODER, text, tensor_names)
-    hyper = with_experts(MOE_DECODER.name, hyper, text, "moe_intermediate_size")
-    return with_shared_expert(MOE_DECODER.name, hyper, text, tensor_names)
+    hyper = _read(MOE_DECODER, config, tensor_names)
+    hyper = with_experts(MOE_DECODER.name, hyper, config, "moe_intermediate_size")
+    return with_shared_expert(MOE_DECODER.name, hyper, config, tensor_names)
 
 
 def _read(decoder: Decoder, config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
@@ -107,8 +106,8 @@ def _orders(state: StateSizes) -> dict[str, Order]:
 QWEN35 = Family(
     name="qwen35",
     models="Qwen 3.5",
-    architectures=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
-    model_types=("qwen3_5", "qwen3_5_text"),
+    architectures=("Qwen3_5ForCausalLM",),
+    model_types=("qwen3_5_text",),
     rules=(*ATTENTION_RULES, *STATE_RULES, *feed_forward_rules()),
     draft_rules=draft_rules(feed_forward_rules()),
     read_config=read_dense,
@@ -117,8 +116,8 @@ QWEN35 = Family(
 QWEN35_MOE = Family(
     name="qwen35moe",
     models="Qwen 3.5 with experts",
-    architectures=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
-    model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
+    architectures=("Qwen3_5MoeForCausalLM",),
+    model_types=("qwen3_5_moe_text",),
     rules=(*ATTENTION_RULES, *STATE_RULES, *fused_expert_rules(), *shared_expert_rules()),
     draft_rules=draft_rules((*fused_expert_rules(), *shared_expert_rules())),
     read_config=read_moe,

@@ -12,7 +12,12 @@ from convert.architectures.decoder import (
     outer_rules,
     qk_norm_rules,
 )
-from convert.architectures.experts import expert_rules, with_experts
+from convert.architectures.experts import (
+    expert_rules,
+    turned_expert_rules,
+    with_experts,
+    with_storage,
+)
 from convert.architectures.family import Family, Hyperparameters
 from convert.config import Config
 from convert.gguf.header import u32
@@ -29,13 +34,8 @@ DECODER = Decoder(
     defaults={"norm_topk_prob": False},
 )
 
-RULES = (
-    *outer_rules(),
-    *norm_rules(),
-    *attention_rules(),
-    *qk_norm_rules(),
-    *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
-)
+_OTHERS = (*outer_rules(), *norm_rules(), *attention_rules(), *qk_norm_rules())
+RULES = (*_OTHERS, *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"))
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
@@ -46,6 +46,12 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     return replace(hyper, fields=(*hyper.fields, expert_size))
 
 
+def read_seeing(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    # whatever the config says, its router divides by the sum
+    config = Config(config.path, {**config.values, "norm_topk_prob": True})
+    return with_storage(read_config(config, tensor_names), tensor_names)
+
+
 QWEN3_MOE = Family(
     name="qwen3moe",
     models="Qwen 3 with experts",
@@ -54,4 +60,13 @@ QWEN3_MOE = Family(
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,
+)
+# the part that writes of Qwen3-VL
+QWEN3_VL_MOE = replace(
+    QWEN3_MOE,
+    models="Qwen3-VL with experts, the part that writes",
+    architectures=(),
+    model_types=("qwen3_vl_moe_text",),
+    rules=(*_OTHERS, *turned_expert_rules()),
+    read_config=read_seeing,
 )

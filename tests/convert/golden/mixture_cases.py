@@ -140,6 +140,29 @@ def _as_nomic(config: dict[str, Any]) -> dict[str, Any]:
 
 
 MIXTURES: dict[str, Case] = {
+    "llama4": Case(
+        "Llama4ForCausalLM",
+        {
+            "num_hidden_layers": 4,
+            "intermediate_size": 32,
+            "intermediate_size_mlp": 96,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "interleave_moe_layer_step": 2,
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500.0,
+                "factor": 16.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 1.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        release="Llama-4-Scout-17B-16E-Instruct: inside Llama4ForConditionalGeneration, experts in "
+        "every layer (Maverick: every second, 128, no norms of queries and keys), one of them at "
+        "work, rope llama3 whose two borders are one (factor 16 of 8192), chunks of 8192.",
+    ),
     "gpt_oss_mxfp4": Case(
         "GptOssForCausalLM",
         {

@@ -304,6 +304,25 @@ NEWER: dict[str, Case] = {
         {"head_dim": 32, "tie_word_embeddings": True},
         release="ERNIE-4.5-0.3B-PT: tied, head size 128, theta 500000, tokenizer.model.",
     ),
+    "ministral3": Case(
+        "Ministral3ForCausalLM",
+        {
+            "head_dim": 32,
+            "num_hidden_layers": 2,
+            # queries grow at every 16th token; published: factor 16 of 16384
+            "rope_parameters": {
+                **yarn(16.0, 16),
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.1,
+            },
+        },
+        release="Ministral-3-14B-Instruct-2512: inside Mistral3ForConditionalGeneration, FP8 per "
+        "tensor with BF16 beside it; yarn of factor 16 of 16384 tokens, both mscale 1.0, "
+        "llama_4_scaling_beta 0.1, head size 128 over a hidden size of 5120; tekken tokenizer.",
+    ),
     "hunyuan": Case(
         "HunYuanDenseV1ForCausalLM",
         {

@@ -1,0 +1,249 @@
+"""Writes down how transformers saves models that see or hear, with the weights of golden text
+models inside, and what was computed with them: the same as with the text model alone.
+
+    python tests/convert/golden/make_wrapped.py [NAME ...]
+
+For each, wrapped/NAME.json has `text` (the golden checkpoint inside), `config` as it was saved,
+and `tensors`: the name of each tensor, with its name in that checkpoint, or null for what
+sees or hears; and `difference`, the largest of the log-probabilities'. Run make.py before.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+GOLDEN = Path(__file__).parent
+_CLIP = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_QWEN = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 14}
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A `model` of transformers around the golden checkpoint `text`; `text_type` is what it
+    calls the text model.
+    """
+
+    model: str
+    text: str
+    text_type: str | None = None
+    sections: tuple[int, ...] = ()  # of the rotation, where positions have several axes
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "llava": Wrapped(
+        "LlavaForConditionalGeneration",
+        "llama2",
+        config={
+            "vision_config": {"model_type": "clip_vision_model", **_CLIP, "projection_dim": 16}
+        },
+    ),
+    "llava_next_granite": Wrapped(
+        "LlavaNextForConditionalGeneration",
+        "granite",
+        config={"vision_config": {"model_type": "siglip_vision_model", **_CLIP}},
+    ),
+    "mistral3": Wrapped(
+        "Mistral3ForConditionalGeneration",
+        "mistral",
+        config={"vision_config": {"model_type": "pixtral", **_CLIP, "head_dim": 8}},
+    ),
+    "mistral3_ministral3": Wrapped(
+        "Mistral3ForConditionalGeneration",
+        "ministral3",
+        config={"vision_config": {"model_type": "pixtral", **_CLIP, "head_dim": 8}},
+    ),
+    "smolvlm": Wrapped(
+        "SmolVLMForConditionalGeneration",
+        "llama3",
+        config={"vision_config": {**_CLIP}, "scale_factor": 1, "image_token_id": 3},
+    ),
+    "qwen2_vl": Wrapped(
+        "Qwen2VLForConditionalGeneration",
+        "qwen2",
+        "qwen2_vl_text",
+        (2, 3, 3),
+        config={"vision_config": {"depth": 1, "embed_dim": 16, "hidden_size": 64, "num_heads": 2}},
+    ),
+    "qwen2_5_vl": Wrapped(
+        "Qwen2_5_VLForConditionalGeneration",
+        "qwen2",
+        "qwen2_5_vl_text",
+        (2, 3, 3),
+        config={"vision_config": {**_QWEN, "out_hidden_size": 64, "fullatt_block_indexes": [0]}},
+    ),
+    "qwen3_vl": Wrapped(
+        "Qwen3VLForConditionalGeneration",
+        "qwen3",
+        "qwen3_vl_text",
+        (6, 5, 5),
+        config={"vision_config": {**_QWEN, "out_hidden_size": 64, "deepstack_visual_indexes": [0]}},
+    ),
+    "qwen3_vl_moe": Wrapped(
+        "Qwen3VLMoeForConditionalGeneration",
+        "qwen3_moe",
+        "qwen3_vl_moe_text",
+        (6, 5, 5),
+        config={"vision_config": {**_QWEN, "out_hidden_size": 64, "deepstack_visual_indexes": [0]}},
+    ),
+    "internvl": Wrapped(
+        "InternVLForConditionalGeneration",
+        "qwen2",
+        config={"vision_config": {**_CLIP, "image_size": [28, 28], "patch_size": [14, 14]}},
+    ),
+    "glm4v": Wrapped(
+        "Glm4vForConditionalGeneration",
+        "glm4",
+        "glm4v_text",
+        (2, 3, 3),
+        config={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+                "image_size": 28,
+            }
+        },
+    ),
+    "glm4v_moe": Wrapped(
+        "Glm4vMoeForConditionalGeneration",
+        "glm4_moe",
+        "glm4v_moe_text",
+        (2, 3, 3),
+        config={
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+                "image_size": 28,
+            }
+        },
+    ),
+    "cohere2_vision": Wrapped(
+        "Cohere2VisionForConditionalGeneration",
+        "cohere2",
+        config={"vision_config": {"model_type": "siglip_vision_model", **_CLIP}},
+    ),
+    "lfm2_vl": Wrapped(
+        "Lfm2VlForConditionalGeneration",
+        "lfm2",
+        config={
+            "vision_config": {"model_type": "siglip2_vision_model", **_CLIP, "num_patches": 4},
+            "projector_hidden_size": 16,
+        },
+    ),
+    "voxtral": Wrapped(
+        "VoxtralForConditionalGeneration",
+        "llama3",
+        config={
+            "audio_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "max_source_positions": 8,
+                "num_mel_bins": 8,
+            }
+        },
+    ),
+    "gemma3": Wrapped(
+        "Gemma3ForConditionalGeneration",
+        "gemma3",
+        "gemma3_text",
+        config={"vision_config": _CLIP, "mm_tokens_per_image": 1},
+    ),
+}
+
+
+def golden(name: str) -> Path:
+    found = GOLDEN / name
+    return found if found.exists() else GOLDEN / "newer" / name
+
+
+@torch.no_grad()
+def make(name: str, case: Wrapped) -> None:
+    source = golden(case.text)
+    text = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    described = AutoConfig.from_pretrained(source).to_dict()
+    described["model_type"] = case.text_type or described["model_type"]
+    if case.sections:
+        described["rope_parameters"]["mrope_section"] = list(case.sections)
+    described.pop("architectures", None)
+    for setting in ("pad_token_id", "bos_token_id"):
+        described[setting] = None
+    model_class = getattr(transformers, case.model)
+    tied = bool(described.get("tie_word_embeddings"))
+    config = model_class.config_class(
+        text_config=described, tie_word_embeddings=tied, **case.config
+    )
+    torch.manual_seed(0)
+    model = model_class._from_config(config, attn_implementation="eager").float().eval()
+    inner = getattr(model.model, "language_model", None) or model.model.text_model
+    inner.load_state_dict(text.model.state_dict())
+    if not tied:
+        model.lm_head.load_state_dict(text.lm_head.state_dict())
+    tokens = np.load(source / "reference.npz")["tokens"]
+    expected = np.load(source / "reference.npz")["log_probs"]
+    logits = model(input_ids=torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
+    actual = torch.log_softmax(logits.double(), dim=-1).numpy()
+    difference = float(np.abs(actual - expected).max())
+    assert difference < 1e-4, f"{name}: {difference}"
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        saved = load_file(Path(folder) / "model.safetensors")
+        config_saved = json.loads((Path(folder) / "config.json").read_text())
+    own = load_file(source / "model.safetensors")
+    record = {
+        "text": case.text,
+        "difference": difference,
+        "config": config_saved,
+        "tensors": {key: _origin(key, tensor, own) for key, tensor in sorted(saved.items())},
+    }
+    (GOLDEN / "wrapped").mkdir(exist_ok=True)
+    (GOLDEN / "wrapped" / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(name, difference)
+
+
+def _origin(name: str, tensor: torch.Tensor, own: dict[str, torch.Tensor]) -> str | None:
+    """The tensor of the text model with the same numbers; for experts in one tensor, the name
+    of their block.
+    """
+    block, found, _ = name.partition(".experts.")
+    if found:
+        return f"{block.replace('model.language_model', 'model')}.experts"
+    same = [
+        key
+        for key, values in own.items()
+        if values.shape == tensor.shape and torch.equal(values.float(), tensor.float())
+    ]
+    assert len(same) <= 1, (name, same)
+    return same[0] if same else None
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or CASES:
+        make(name, CASES[name])
