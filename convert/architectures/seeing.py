@@ -67,7 +67,9 @@ class Wrapper:
         values = {key: _without_axes(key, value) for key, value in inner.values.items()}
         values |= {"architectures": None, "model_type": plain, "tie_word_embeddings": None}
         defaults = {**_DEFAULTS.get(plain, {}), **self.defaults, **_tied(config, inner)}
-        return Config(inner.path, values).with_defaults(defaults)
+        # null stays: that of a window means that there is none
+        left_out = {key: value for key, value in defaults.items() if values.get(key) is None}
+        return Config(inner.path, {**values, **left_out})
 
 
 def _tied(outer: Config, inner: Config) -> dict[str, Any]:
@@ -97,7 +99,6 @@ _SAME = {
     "glm4v_text": "glm4",
     "glm46v_text": "glm4",
     "glm4v_moe_text": "glm4_moe",
-    "granite4_vision_text": "granite",
 }
 # What configs of such models leave out: the numbers of transformers' text classes. A text
 # model of its own has all of them.

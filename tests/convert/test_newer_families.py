@@ -130,6 +130,10 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         lambda config: config["rope_parameters"].update(alpha=500.0),
     ),
     "parallel residual": ("gpt_neox", lambda config: config.update(use_parallel_residual=False)),
+    "growth of queries": (
+        "ministral3",
+        lambda config: config["rope_parameters"].update(llama_4_scaling_beta=0.2),
+    ),
     "scale of logits": ("cohere2", lambda config: config.update(logit_scale=0.3)),
 }
 

@@ -62,6 +62,19 @@ def read(name: str, **changes: Any) -> Hyperparameters:
         ("mamba", {"intermediate_size": 96}, "an inner size of 96"),
         ("mamba2", {"time_step_limit": [0.0, 0.1]}, "time_step_limit"),
         ("mamba2", {"use_bias": True}, "use_bias = True"),
+        ("ministral3", {"rope_parameters": {"rope_type": "default"}}, "rope scaling 'default'"),
+        (
+            "ministral3",
+            {"rope_parameters": {"rope_type": "yarn", "llama_4_scaling_beta": 0.1, "factor": 2.0}},
+            "without original_max_position_embeddings",
+        ),
+        ("llama4", {"use_qk_norm": False}, "use_qk_norm = False and 4 experts"),
+        ("llama4", {"no_rope_layers": [1, 0, 1, 0]}, r"no_rope_layers = \[1, 0, 1, 0\]"),
+        ("llama4", {"attn_temperature_tuning": 0}, "attn_temperature_tuning = 0"),
+        ("llama4", {"attention_chunk_size": 4096}, "attention_chunk_size = 4096"),
+        ("jina_bert", {"feed_forward_type": "reglu"}, "feed_forward_type = reglu"),
+        ("jina_bert", {"hidden_act": "relu"}, "hidden_act = relu"),
+        ("jina_bert", {"num_attention_heads": 7}, "cannot be divided among 7 heads"),
     ],
 )
 def test_it_is_refused_with_the_reason(name: str, changes: dict[str, Any], reason: str) -> None:

@@ -286,7 +286,7 @@ NEWER: dict[str, Case] = {
     "glm4": Case(
         "Glm4ForCausalLM",
         {
-            "head_dim": 32,
+            "head_dim": 16,
             "attention_bias": True,
             "partial_rotary_factor": 0.5,
         },
