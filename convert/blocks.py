@@ -70,6 +70,8 @@ class BlockWorker:
             NATIVE_TYPES[source.stored_type.value]: np.ascontiguousarray(raw).data.cast("B")
         }
         for output in self._outputs:
+            if tensor.name not in output.plan.places:
+                continue
             ggml_type = output.plan.places[tensor.name].type
             if ggml_type not in made and ggml_type in packs(source):
                 packed = read_packed(source, block.start, block.stop, ggml_type)
@@ -100,15 +102,25 @@ def write_blocks(
     tensors: Sequence[OutputTensor],
     work: WorkSize,
     on_done: Callable[[int], None],
+    on_failure: Callable[[], None] = lambda: None,
 ) -> None:
     """Has `worker` deal with every row; after each block `on_done` gets the bytes
-    dealt with so far.
+    dealt with so far. Where it fails or is ended, the blocks under way are waited for, and
+    `on_failure`, which may cut them short, is called first.
     """
     done_bytes = 0
     on_done(done_bytes)
-    for block_bytes in _map_unordered(worker, _blocks(tensors, work.block_items), work.num_threads):
-        done_bytes += block_bytes
-        on_done(done_bytes)
+    blocks = _blocks(tensors, work.block_items)
+    with ThreadPoolExecutor(work.num_threads, thread_name_prefix="convert") as pool:
+        try:
+            for block_bytes in _map_unordered(pool, worker, blocks, 2 * work.num_threads):
+                done_bytes += block_bytes
+                on_done(done_bytes)
+        except BaseException:
+            on_failure()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _blocks(tensors: Sequence[OutputTensor], block_items: int) -> Iterator[Block]:
@@ -120,21 +132,18 @@ def _blocks(tensors: Sequence[OutputTensor], block_items: int) -> Iterator[Block
 
 
 def _map_unordered(
-    worker: Callable[[Block], int], blocks: Iterator[Block], num_threads: int
+    pool: ThreadPoolExecutor,
+    worker: Callable[[Block], int],
+    blocks: Iterator[Block],
+    most_pending: int,
 ) -> Iterator[int]:
-    """Results as they come; never more than twice as many blocks under way as threads,
-    and none after a failure.
-    """
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
-        pending: set[Future[int]] = set()
-        try:
-            for block in blocks:
-                pending.add(pool.submit(worker, block))
-                if len(pending) >= 2 * num_threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Results as they come; never more than `most_pending` blocks under way."""
+    pending: set[Future[int]] = set()
+    for block in blocks:
+        pending.add(pool.submit(worker, block))
+        if len(pending) >= most_pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)

@@ -15,11 +15,12 @@ from convert.dequantize.quantization import dequantized
 from convert.dequantize.repack import ScaleRounding
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
+from convert.source.descriptions import ADAPTER_FILE, INDEX_FILE, QUANTIZATION_FILE
 from convert.source.folder import check_folder
 from convert.source.links import check_files
-from convert.source.weight_files import INDEX_FILE, find_weight_files
+from convert.source.weight_files import find_weight_files
 
-# methods whose weights are stored unquantized, but were trained to be quantized
+# methods whose weights may be stored unquantized, but were trained to be quantized
 _QUANTIZED_WHILE_RUNNING = ("bitnet",)
 
 
@@ -42,9 +43,9 @@ class Checkpoint:
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
         self.notes: list[str] = []  # sentences on what was found and left aside
-        if (directory / "adapter_config.json").exists():
+        if (directory / ADAPTER_FILE).exists():
             self.notes.append(
-                "The folder also holds an adapter (adapter_config.json), which transformers would "
+                f"The folder also holds an adapter ({ADAPTER_FILE}), which transformers would "
                 "load too. It was left aside; --merge-lora adds it to the weights."
             )
         self.rounding = ScaleRounding()  # of quantized weights that were taken over
@@ -102,16 +103,16 @@ class Checkpoint:
         """
         settings = self._quantization_config()
         method = settings.values.get("quant_method")
-        if method in _QUANTIZED_WHILE_RUNNING:
-            raise UnsupportedModel(
-                f"{settings.path} describes weights that are quantized when the model is loaded "
-                f"({method}), which cannot be converted. Use a ready-made GGUF."
-            )
         found = dequantized(tensors, settings)
         if found is not None:
             self.notes += found.notes
             self.rounding = found.rounding
             return found.tensors
+        if method in _QUANTIZED_WHILE_RUNNING:
+            raise UnsupportedModel(
+                f"{settings.path} describes weights that are quantized when the model is loaded "
+                f"({method}), which cannot be converted. Use a ready-made GGUF."
+            )
         if "quantization_config" in self.config:
             self.notes.append(
                 f"config.json still has a quantization_config ({method or 'without a method'}), "
@@ -125,7 +126,7 @@ class Checkpoint:
             for key in ("quantization_config", "compression_config"):
                 if isinstance(config.values.get(key), dict):
                     return config.section(key)
-        path = self.directory / "hf_quant_config.json"  # NVIDIA's Model Optimizer
+        path = self.directory / QUANTIZATION_FILE
         settings = read_optional_json(path).get("quantization")
         if isinstance(settings, dict):
             return Config(str(path), {"quant_method": "modelopt", **settings})

@@ -233,6 +233,7 @@ class Conversion:
         kept_bytes = 0 if self._job.streamed is None else self._job.streamed.kept_bytes
         work = fit_work(self._job.max_ram_bytes, self._job.num_threads, tensors, kept_bytes)
         plans = [self._plan(type_name, importance) for type_name in dict.fromkeys(types)]
+        tensors = [t for t in tensors if any(t.name in plan.places for plan in plans)]
         journal = self._journal()
         opened = [self._open(plan) for plan in plans]
         worker: Callable[[Block], int] = BlockWorker(self._kernel, opened, weights)
@@ -243,7 +244,11 @@ class Conversion:
         total_bytes = sum(tensor.stored_bytes for tensor in tensors)
         had_bytes = total_bytes - sum(tensor.stored_bytes for tensor in left)
         write_blocks(
-            worker, left, work, lambda now: on_progress(Progress(had_bytes + now, total_bytes))
+            worker,
+            left,
+            work,
+            lambda now: on_progress(Progress(had_bytes + now, total_bytes)),
+            on_failure=(lambda: None) if self._job.streamed is None else self._job.streamed.stop,
         )
         for output in opened:
             output.sync()

@@ -24,7 +24,9 @@ REPOSITORY = Path(__file__).parents[1]
 LEAVES = frozenset({"appliance.database", "appliance.fit", "appliance.store", "appliance.settings"})
 RECORDS = frozenset({"appliance.protocol", "appliance.errors"})
 LAYERS: dict[str, frozenset[str]] = {
-    "convert": frozenset(),
+    "convert": frozenset({"convert.source.descriptions"}),
+    # what is fetched must be what is read: docs/decisions/0062.
+    "convert.source.descriptions": frozenset(),
     "convert.native": frozenset({"convert"}),
     "appliance.error_base": frozenset(),
     "appliance.errors": frozenset({"appliance.error_base"}),
@@ -39,7 +41,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.settings": frozenset(
         {"appliance.errors", "appliance.durations", "appliance.loopback"}
     ),
-    "appliance.store": frozenset({"appliance.errors"}),
+    "appliance.store": frozenset({"appliance.errors", "convert.source.descriptions"}),
     "appliance.database": frozenset({"appliance.errors"}),
     # fit reads the GGUF header through store: docs/decisions/0001.
     "appliance.fit": RECORDS | {"appliance.store"},

@@ -15,20 +15,9 @@ from appliance.errors import BadModelFile
 from appliance.store.hub.records import HubFile, Repository
 from appliance.store.servable import is_projector
 from appliance.store.split import sets_of_names
+from convert.source.descriptions import INDEX_FILE, describes
 
 SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-# What `convert` reads beside the weights. Pickles, programs and everything else are
-# never fetched.
-_DESCRIPTIONS = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
-    r"|chat_template|modules|sentence_bert_config|config_sentence_transformers|vocab)\.json"
-    r"|model\.safetensors\.index\.json|tokenizer\.model|vocab\.txt|merges\.txt|README\.md"
-    r"|[\w.-]+\.tiktoken|tiktoken\.model|tekken\.json|sentencepiece\.bpe\.model|spiece\.model"
-    r"|rwkv_vocab_\w+\.txt|tokenizer\.jsonl"
-    r"|chat_template\.jinja|additional_chat_templates/[^/]+\.jinja|\d+_\w+/config\.json"
-)
-CARD = "README.md"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 # Mistral's own layout, with other names of tensors; LoRA adapters
 _OTHER_LAYOUTS = ("consolidated", "adapter_")
@@ -71,11 +60,12 @@ def find_gguf_files(repository: Repository) -> GgufFiles:
 
 
 def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
-    """The files of a checkpoint that are not weights.
+    """The files of a checkpoint that `convert` reads beside the weights. Pickles, programs and
+    everything else are never fetched.
 
     Raises `BadModelFile` where this cannot be one.
     """
-    found = [file for file in repository.files if _DESCRIPTIONS.fullmatch(file.name)]
+    found = [file for file in repository.files if describes(file.name)]
     too_large = [file for file in found if file.num_bytes > _MAX_DESCRIPTION_BYTES]
     if too_large:
         raise BadModelFile(

@@ -23,13 +23,7 @@ from appliance.store.folder_lock import locked
 from appliance.store.free_space import check_space
 from appliance.store.gguf_header import read_header
 from appliance.store.hub.records import HubFile, Repository
-from appliance.store.hub_contents import (
-    CARD,
-    INDEX_FILE,
-    HubGguf,
-    find_descriptions,
-    find_weights,
-)
+from appliance.store.hub_contents import HubGguf, find_descriptions, find_weights
 from appliance.store.hub_folder import (
     CHECKPOINT,
     Arrived,
@@ -40,6 +34,7 @@ from appliance.store.hub_folder import (
 )
 from appliance.store.servable import check_servable, read_servable_header
 from appliance.store.vocabulary.checks import check_vocabulary_tokens
+from convert.source.descriptions import CARD, INDEX_FILE
 
 _UNFINISHED = ".pull"
 

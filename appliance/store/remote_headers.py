@@ -21,13 +21,9 @@ from appliance.store.fetch import fetch_file
 from appliance.store.gguf_header import GgufHeader, read_header_from
 from appliance.store.hub.client import RemoteStream
 from appliance.store.hub.records import HubFile, Repository
-from appliance.store.hub_contents import (
-    INDEX_FILE,
-    HubGguf,
-    find_descriptions,
-    find_weights,
-)
+from appliance.store.hub_contents import HubGguf, find_descriptions, find_weights
 from appliance.store.split import join_headers, other_parts
+from convert.source.descriptions import INDEX_FILE
 
 _MAX_SAFETENSORS_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _EXIT_BAD_INPUT = 2  # of `python -m convert`

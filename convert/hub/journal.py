@@ -44,6 +44,7 @@ class Streamed:
     is_asked_for: bool  # that commit, and not whatever is the newest
     open_weights: Callable[[Path], SafetensorsFile]
     kept_bytes: int  # of memory, that reading takes
+    stop: Callable[[], None] = lambda: None  # fails all reads that wait for the hub
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ from convert.hub.ranges import read_range
 from convert.hub.repository import HubFile, Repository, read_repository
 from convert.hub.windows import RemoteBytes, Windows
 from convert.safetensors_file import SafetensorsFile
-from convert.source.links import is_read
+from convert.source.descriptions import describes
 
 _WEIGHTS = ".safetensors"
-_ALSO_READ = ("README.md", "adapter_config.json", "hf_quant_config.json")
 _TOLD = (".bin", ".pth", ".pt", ".safetensors")  # by their names alone, what else is there
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB
 
@@ -57,6 +56,7 @@ def hub_checkpoint(name: HubName, max_ram_bytes: int, num_threads: int) -> Itera
                 is_asked_for=name.revision is not None,
                 open_weights=lambda path: _open_weights(repository, path, windows),
                 kept_bytes=windows.max_bytes,
+                stop=windows.stop,
             )
             with contextlib.closing(windows):
                 yield HubCheckpoint(folder, streamed)
@@ -85,7 +85,7 @@ def _fill(folder: Path, repository: Repository) -> None:
         target = folder / file.name
         if file.name.endswith(_TOLD) and "/" not in file.name:
             target.touch()
-        elif is_read(file.name) or file.name in _ALSO_READ:
+        elif describes(file.name):
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(_description(repository, file))
 

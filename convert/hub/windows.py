@@ -11,11 +11,14 @@ reaches beyond its tensor: what nobody reads is not fetched.
 from __future__ import annotations
 
 import bisect
+import contextlib
+import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
 
+from convert.errors import HubLost
 from convert.hub.ranges import read_range
 from convert.hub.repository import HubFile, Repository
 
@@ -42,7 +45,7 @@ class Windows:
         self.max_bytes = num_windows * self.window_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, int], Future[bytearray]] = OrderedDict()
-        self._pool = ThreadPoolExecutor(_NUM_CONNECTIONS, thread_name_prefix="hub")
+        self._fetchers = _Fetchers(_NUM_CONNECTIONS)
 
     def get(self, name: str, start: int, stop: int, fetch: Fetch) -> bytearray:
         """The bytes from `start` up to `stop`. Raises what `fetch` raises."""
@@ -57,15 +60,76 @@ class Windows:
     def begin(self, name: str, start: int, stop: int, fetch: Fetch) -> Future[bytearray]:
         """Has a window fetched, unless it is here or on its way."""
         with self._lock:
-            window = self._kept.pop((name, start), None) or self._pool.submit(fetch, start, stop)
+            window = self._kept.pop((name, start), None) or self._fetchers.submit(
+                fetch, start, stop
+            )
             self._kept[name, start] = window
             while len(self._kept) > _NUM_KEPT:
                 self._kept.popitem(last=False)  # whoever waits for it has it
         return window
 
+    def stop(self) -> None:
+        """Whoever waits for a window has `HubLost` at once, and nothing more is fetched: a
+        connection that is dead would take its whole time to say so.
+        """
+        with self._lock:
+            self._fetchers.stop()
+            waited_for = [*self._kept.values()]
+        for window in waited_for:
+            with contextlib.suppress(InvalidStateError):  # it is here
+                window.set_exception(HubLost("The conversion was ended."))
+
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self.stop()
         self._kept.clear()
+
+
+class _Fetchers:
+    """Threads that fetch windows. What one of them is at when all ends is not waited for, nor by
+    the interpreter: hence not a `ThreadPoolExecutor`.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future[bytearray], Callable[[], bytearray]] | None]
+        self._jobs = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"hub-{number}", daemon=True)
+            for number in range(num_threads)
+        ]
+        self._is_stopped = False
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fetch: Fetch, start: int, stop: int) -> Future[bytearray]:
+        window: Future[bytearray] = Future()
+        if self._is_stopped:
+            window.set_exception(HubLost("The conversion was ended."))
+        else:
+            self._jobs.put((window, lambda: fetch(start, stop)))
+        return window
+
+    def stop(self) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            for _ in self._threads:
+                self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            window, fetch = job
+            if self._is_stopped or not window.set_running_or_notify_cancel():
+                continue
+            with contextlib.suppress(InvalidStateError):  # stopped: nobody waits any more
+                _fulfil(window, fetch)
+
+
+def _fulfil(window: Future[bytearray], fetch: Callable[[], bytearray]) -> None:
+    try:
+        data = fetch()
+    except Exception as error:  # noqa: BLE001 - it is raised where the window is asked for
+        window.set_exception(error)
+    else:
+        window.set_result(data)
 
 
 class RemoteBytes:

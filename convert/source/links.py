@@ -11,40 +11,18 @@ the same name; a blob of a Hugging Face cache.
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from convert.errors import DamagedCheckpoint, MissingFile
+from convert.source.descriptions import CARD, describes
 from convert.source.folder import check_is_no_pointer
 
 _WEIGHTS = ".safetensors"
-_READ_FILES = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
-    r"|chat_template|modules|sentence_bert_config|config_sentence_transformers|vocab"
-    r"|.*\.safetensors\.index)\.json"
-    r"|chat_template\.jinja|tokenizer\.model|vocab\.txt|merges\.txt|.*\.safetensors"
-    r"|.*\.tiktoken|tiktoken\.model|tekken\.json|sentencepiece\.bpe\.model|spiece\.model"
-    r"|rwkv_vocab_[^/]*\.txt|tokenizer\.jsonl"
-)
-_READ_FOLDERS = {
-    "additional_chat_templates": re.compile(r".*\.jinja"),
-    "[0-9]*_*": re.compile(r"config\.json"),
-}
-
-
-def is_read(name: str) -> bool:
-    """Whether a file is read, by its path in the folder."""
-    folder, _, own = name.rpartition("/")
-    if not folder:
-        return _READ_FILES.fullmatch(own) is not None
-    return any(
-        fnmatch.fnmatchcase(folder, pattern) and files.fullmatch(own) is not None
-        for pattern, files in _READ_FOLDERS.items()
-    )
+# the folders that files are read in, beside the checkpoint's own
+_READ_FOLDERS = ("additional_chat_templates", "[0-9]*_*")
 
 
 def check_files(directory: Path) -> None:
@@ -63,15 +41,18 @@ def check_files(directory: Path) -> None:
 
 
 def _read_files(directory: Path) -> Iterator[Path]:
-    yield from (
-        path
-        for path in directory.iterdir()
-        if _READ_FILES.fullmatch(path.name) and not path.is_dir()
-    )
-    for folder_pattern, name in _READ_FOLDERS.items():
-        for folder in directory.glob(folder_pattern):
+    yield from (path for path in directory.iterdir() if _is_read(path.name) and not path.is_dir())
+    for pattern in _READ_FOLDERS:
+        for folder in directory.glob(pattern):
             if folder.is_dir():
-                yield from (path for path in folder.iterdir() if name.fullmatch(path.name))
+                yield from (
+                    path for path in folder.iterdir() if describes(f"{folder.name}/{path.name}")
+                )
+
+
+def _is_read(name: str) -> bool:
+    """Whether a model depends on a file of the folder itself: on its card it does not."""
+    return name.endswith(_WEIGHTS) or (describes(name) and name != CARD)
 
 
 def _check_file(path: Path, root: Path) -> None:

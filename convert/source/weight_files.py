@@ -9,10 +9,10 @@ from pathlib import Path
 
 from convert.config import read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.source.descriptions import INDEX_FILE
 from convert.source.folder import find_other_content
 
 SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 # Mistral's own layout, with other names of tensors; LoRA adapters
 _OTHER_LAYOUTS = ("consolidated", "adapter_")

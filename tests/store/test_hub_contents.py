@@ -63,6 +63,7 @@ def test_what_is_fetched_beside_the_weights() -> None:
         "vocab.json",
         "merges.txt",
         "modules.json",
+        "hf_quant_config.json",
         "1_Pooling/config.json",
         "2_Dense/config.json",
         "additional_chat_templates/rerank.jinja",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,8 @@ import pytest
 
 from convert.__main__ import main
 from convert.pipeline import Job, convert
+from tests.convert.checkpoints import Shape, random_tensors, write_checkpoint
+from tests.convert.dequantize import packing
 from tests.convert.hub.conftest import REPO, SHARDS
 from tests.store.hub_server import Fault, HubServer
 
@@ -101,6 +104,45 @@ def test_it_goes_on_after_a_kill(
     assert contents(out) == expected
     again = fetched(hub)
     assert sum(again.values()) < sum((source / name).stat().st_size for name in SHARDS)
+
+
+def test_quantized_weights_go_on_after_a_kill(hub: HubServer, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "gptq", Shape(num_layers=2))
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": True}
+    packing.quantize_checkpoint(source, random_tensors(Shape(num_layers=2)), settings, packing.gptq)
+    hub.add("org/gptq", {path.name: path.read_bytes() for path in source.iterdir()})
+    options = ["--types", "SOURCE,Q8_0", "--threads", "2", "--no-verify", "--out"]
+    assert main([str(source), *options, str(tmp_path / "folder")]) == 0
+    out = tmp_path / "hub"
+    # beside the header, a weight of a layer takes four answers
+    hub.order_ranges("model.safetensors", *[Fault()] * 21, Fault(hold_after=0))
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", KILLED, "org/gptq", *options, str(out)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+        assert hub.held.wait(60)
+        while b"tensors" not in b"".join(path.read_bytes() for path in out.glob(".*.journal")):
+            assert child.poll() is None
+        child.kill()
+    hub.released.set()
+    hub.range_faults.clear()
+    hub.requests.clear()
+    assert main(["org/gptq", *options, str(out)]) == 0
+    assert contents(out) == contents(tmp_path / "folder")
+    assert fetched(hub)["model.safetensors"] < (source / "model.safetensors").stat().st_size
+
+
+def test_an_end_does_not_wait_for_a_dead_connection(hub: HubServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    hub.order_ranges(SHARDS[0], *[Fault()] * 9, *[Fault(hold_after=0)] * 20)
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HOME": str(tmp_path)}
+    environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1000"
+    command = [sys.executable, "-m", "convert", *arguments(out)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+        assert hub.held.wait(60)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(100) == 130
+    hub.released.set()
+    assert len(list(out.glob(".*.resumable"))) == len(TYPES)
 
 
 def test_a_lost_connection_keeps_what_was_done(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from convert.errors import HubLost
@@ -76,4 +79,24 @@ def test_what_failed_is_asked_for_again(asked: Asked, monkeypatch: pytest.Monkey
     with pytest.raises(HubLost, match="away"):
         windows.get("a", 0, 10, fail)
     assert windows.get("a", 0, 3, lambda start, stop: bytearray(b"abc")) == b"abc"
+    windows.close()
+
+
+def test_who_waits_when_all_ends_waits_no_longer() -> None:
+    windows, may_end, has_begun = Windows(1, 1), threading.Event(), threading.Event()
+
+    def hang(start: int, stop: int) -> bytearray:
+        has_begun.set()
+        may_end.wait()
+        return bytearray(stop - start)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(windows.get, "a", 0, 10, hang)
+        assert has_begun.wait(60)
+        windows.stop()
+        with pytest.raises(HubLost, match="was ended"):
+            waiting.result()
+    with pytest.raises(HubLost, match="was ended"):
+        windows.get("a", 10, 20, hang)
+    may_end.set()
     windows.close()
