@@ -19,6 +19,7 @@ from convert.architectures.decoder import without_head
 from convert.architectures.family import Change, Hyperparameters, read_model
 from convert.architectures.seeing import with_text
 from convert.checkpoint import Checkpoint
+from convert.gguf.block_scales import with_block_scales
 from convert.gguf.cut import PlannedFile, cut, plan_file
 from convert.gguf.header import Field, encode_header, lay_out
 from convert.heads.purpose import Purpose, find_purpose
@@ -100,7 +101,7 @@ def read_source(
     source = SourceModel(
         hyper=replace(hyper, fields=(*hyper.fields, *purpose.fields)),
         shape=shape,
-        tensors=tensors,
+        tensors=with_block_scales(family.name, tensors),
         vocabulary=vocabulary,
         name=vocabulary.model_name(name),
         card=card,
@@ -200,7 +201,9 @@ def plan_output(
         type_name, source.tensors, source.shape, has_importance=importance is not None
     )
     slots = lay_out(
-        (tensor.name, tensor.shape, made.types[tensor.name]) for tensor in source.tensors
+        (tensor.name, tensor.shape, made.types[tensor.name])
+        for tensor in source.tensors
+        if tensor.name in made.types
     )
     fields = _fields(source, made.file_type)
     if importance is not None and made.is_quantized:
@@ -233,7 +236,7 @@ class OpenOutput:
     files: tuple[OutputFile, ...]
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
-        """Puts `data` at `offset` bytes into a tensor; thread-safe.
+        """Puts `data` at `offset` bytes into a tensor that it has; thread-safe.
 
         Raises `NotEnoughDisk` if the disk filled up meanwhile.
         """

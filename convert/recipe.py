@@ -18,6 +18,7 @@ from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Type
 
 from convert.errors import UnknownType, UnsupportedModel
+from convert.gguf.block_scales import is_block_scale, may_be_nvfp4
 from convert.tensors import OutputTensor, packs
 
 
@@ -214,10 +215,14 @@ SOURCE = "SOURCE"
 TYPE_NAMES = (*MIXTURES, SOURCE)
 # what a file is said to be, by the type that most of its quantized weights have
 _FILE_TYPES = {
+    Type.TQ2_0: LlamaFileType.MOSTLY_TQ2_0,
     Type.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+    Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
+    Type.Q4_K: LlamaFileType.MOSTLY_Q4_K_S,
     Type.Q5_0: LlamaFileType.MOSTLY_Q5_0,
     Type.Q8_0: LlamaFileType.MOSTLY_Q8_0,
     Type.MXFP4: LlamaFileType.MOSTLY_MXFP4_MOE,
+    Type.NVFP4: LlamaFileType.MOSTLY_NVFP4,
 }
 _STORED = {"F32": Type.F32, "F16": Type.F16, "BF16": Type.BF16}
 
@@ -250,27 +255,28 @@ class FileTypes:
 def file_types(
     name: str, tensors: Sequence[OutputTensor], model: ModelShape, *, has_importance: bool = False
 ) -> FileTypes:
-    """Of a file of the type `name`.
+    """Of a file of the type `name`; scales that it has no use for have no type in it.
 
     Raises `UnknownType`, or `UnsupportedModel` for `SOURCE` where no weight can be taken
     over.
     """
     check_type(name)
     if name == SOURCE:
-        return _source_types(tensors)
+        return _source_types(tensors, model)
+    tensors = [tensor for tensor in tensors if not is_block_scale(tensor)]
     mixture = MIXTURES[name]
     has_importance = has_importance and mixture.is_quantized
     types = assign_types(mixture, tensors, model, has_importance=has_importance)
     return FileTypes(mixture.file_type, mixture.is_quantized, types)
 
 
-def _source_types(tensors: Sequence[OutputTensor]) -> FileTypes:
+def _source_types(tensors: Sequence[OutputTensor], model: ModelShape) -> FileTypes:
     types: dict[str, Type] = {}
     items: dict[Type, int] = {}
     for tensor in tensors:
         stored = _STORED[tensor.source.stored_type.value]
         types[tensor.name] = stored if _is_quantizable(tensor) else Type.F32
-        if _is_quantizable(tensor) and (known := packs(tensor.source)):
+        if _is_quantizable(tensor) and (known := _taken_over(tensor, model)):
             types[tensor.name] = known[0]
             items[known[0]] = items.get(known[0], 0) + tensor.num_items
     if not items:
@@ -280,6 +286,12 @@ def _source_types(tensors: Sequence[OutputTensor]) -> FileTypes:
         )
     most = max(items, key=lambda ggml_type: items[ggml_type])
     return FileTypes(_FILE_TYPES[most], False, types)
+
+
+def _taken_over(tensor: OutputTensor, model: ModelShape) -> Sequence[Type]:
+    """The types of blocks that a file of this model can have of a weight."""
+    is_scaled = may_be_nvfp4(model.architecture, tensor)
+    return [name for name in packs(tensor.source) if name is not Type.NVFP4 or is_scaled]
 
 
 def assign_types(

@@ -157,6 +157,11 @@ class StoredTensor:
         return ()
 
     @property
+    def block_scale(self) -> float:
+        """What the numbers of such blocks are still to be multiplied by: a float32."""
+        return 1.0
+
+    @property
     def turned(self) -> StoredTensor | None:
         """The same matrices on their side, where that is how a quantized weight lies."""
         return None

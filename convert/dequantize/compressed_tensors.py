@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from convert.config import Config
 from convert.dequantize.bits import WORD_BITS, unpack
 from convert.dequantize.fp4 import mx4_weight, nv4_weight
-from convert.dequantize.repack import Integers
+from convert.dequantize.number_formats import digits_of
+from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import (
     IntegerWeight,
@@ -163,9 +164,13 @@ def _packed_integers(
         file=packed.file,
         parts=kept,
         shared=shared,
-        low=low,
-        high=high,
-        group_items=None if "weight_g_idx" in kept else row_items // num_groups,
+        kind=IntegerKind(
+            low=low,
+            high=high,
+            bits=bits,
+            scale_digits=digits_of(scale.stored_type),
+            group_items=None if "weight_g_idx" in kept else row_items // num_groups,
+        ),
         bits=bits,
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from convert.dequantize.bits import nibbles
 from convert.dequantize.number_formats import E2M1, from_e8m0
-from convert.dequantize.repack import pack_mxfp4
+from convert.dequantize.repack import NV_ITEMS, pack_mxfp4, pack_nvfp4
 from convert.dequantize.weight import (
     QuantizedWeight,
     Shared,
@@ -89,10 +89,31 @@ class Nv4Weight(QuantizedWeight):
 
     divides: bool
 
+    @property
+    def packs(self) -> Sequence[GGMLQuantizationType]:
+        """Their numbers are those of the weight divided by `block_scale`."""
+        return (GGMLQuantizationType.NVFP4,) if self.shape[-1] % NV_ITEMS == 0 else ()
+
+    @property
+    def block_scale(self) -> float:
+        factor = self._factor()
+        return float(np.float32(1) / factor if self.divides else factor)
+
+    def read_packed(
+        self, start: int, stop: int, ggml_type: GGMLQuantizationType
+    ) -> NDArray[np.uint8]:
+        assert ggml_type is GGMLQuantizationType.NVFP4
+        codes = nibbles(self.parts["codes"].read_rows(start, stop))
+        return pack_nvfp4(codes, self.parts["scales"].read_rows(start, stop), self.name)
+
+    def _factor(self) -> NDArray[np.float32]:
+        """Of shape ()."""
+        factor: NDArray[np.float32] = all_of(self.parts["global"]).astype(np.float32).reshape(())
+        return factor
+
     def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
         codes = nibbles(self.parts["codes"].read_rows(start, stop))
-        scales = floats_of(self.parts["scales"], start, stop)
-        factor = all_of(self.parts["global"]).astype(np.float32).reshape(())
+        scales, factor = floats_of(self.parts["scales"], start, stop), self._factor()
         scales = scales / factor if self.divides else scales * factor
         values = E2M1[codes].reshape(len(codes), -1, NV_GROUP) * scales[:, :, None]
         return values.reshape(codes.shape)

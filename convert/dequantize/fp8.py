@@ -1,10 +1,9 @@
-"""FP8 weights beside their scales, as DeepSeek, Qwen, vLLM, FBGEMM and NVIDIA's Model
-Optimizer publish them; and the NVFP4 of the last.
+"""FP8 weights beside their scales, as DeepSeek, Qwen, vLLM, FBGEMM and others publish them.
 
 Knows no other scheme.
 
 Sources: DeepSeek-V3 (inference/kernel.py: `weight_dequant`), transformers
-(integrations/finegrained_fp8.py, fbgemm_fp8.py, nvfp4.py).
+(integrations/finegrained_fp8.py, fbgemm_fp8.py).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from convert.config import Config
-from convert.dequantize.fp4 import nv4_weight
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import Shared
 from convert.errors import MissingFile, UnsupportedModel
@@ -60,28 +58,5 @@ def fp8_parts(
     block = config.values.get("weight_block_size")
     block = block if isinstance(block, list) else _USUAL_BLOCK
     computed = scaled_weight(weight, parts[scale], shared, block=block)
-    return {**_without(parts, scale), "weight": computed}
-
-
-def modelopt_parts(
-    module: str, parts: Mapping[str, StoredTensor], config: Config, shared: Shared
-) -> Mapping[str, StoredTensor]:
-    """As `fp8_parts`, and of NVFP4 too."""
-    if "weight_scale_2" not in parts:
-        return fp8_parts(module, parts, config, shared)
-    for name in ("weight", "weight_scale"):
-        if name not in parts:
-            raise MissingFile(f"The checkpoint does not contain {module}.{name}.")
-    computed = nv4_weight(
-        parts["weight"].name,
-        parts["weight"],
-        parts["weight_scale"],
-        parts["weight_scale_2"],
-        divides=False,
-        shared=shared,
-    )
-    return {**_without(parts, "weight_scale", "weight_scale_2"), "weight": computed}
-
-
-def _without(parts: Mapping[str, StoredTensor], *names: str) -> dict[str, StoredTensor]:
-    return {name: tensor for name, tensor in parts.items() if name not in names}
+    rest = {name: tensor for name, tensor in parts.items() if name != scale}
+    return {**rest, "weight": computed}

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from convert.config import Config
 from convert.dequantize.bits import WORD_BITS, unpack
-from convert.dequantize.number_formats import decoded
-from convert.dequantize.repack import Integers
+from convert.dequantize.number_formats import decoded, digits_of
+from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.weight import IntegerWeight, Shared, demand, matrix_shape
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
@@ -88,7 +88,7 @@ class CrosswiseWeight(IntegerWeight, abc.ABC):
         if is_whole and np.array_equal(groups, in_turn):
             return self.group_size
         tensor, num_groups = self.parts["g_idx"], self.parts["scales"].shape[0]
-        if is_whole and self.group_items is not None:
+        if is_whole and self.kind.group_items is not None:
             raise DamagedCheckpoint(
                 f"{tensor.file.path}: {tensor.name} mixes the columns of groups, but the "
                 "quantization_config says that desc_act is false. Set it to true."
@@ -123,12 +123,13 @@ class AwqWeight(CrosswiseWeight):
     """See the module."""
 
     def numbers(self, start: int, stop: int) -> NDArray[np.uint8]:
-        return self._in_order("qweight", start, stop)
+        return self.in_order("qweight", start, stop)
 
     def zeros(self, start: int, stop: int) -> NDArray[np.int16]:
-        return self._in_order("qzeros", start, stop).astype(np.int16)
+        return self.in_order("qzeros", start, stop).astype(np.int16)
 
-    def _in_order(self, part: str, start: int, stop: int) -> NDArray[np.uint8]:
+    def in_order(self, part: str, start: int, stop: int) -> NDArray[np.uint8]:
+        """The numbers of some columns of a part, each where it belongs."""
         first, last = start // 8 * 8, -(-stop // 8) * 8
         mixed = self.columns(part, first, last)
         ordered = mixed.reshape(len(mixed), -1, 8)[:, :, _AWQ_ORDER].reshape(len(mixed), -1)
@@ -213,9 +214,13 @@ def gptq_weight(
         **_place(name, parts["qweight"], (num_rows, row_items)),
         parts=kept,
         shared=shared,
-        low=-middle if settings.symmetric else -(most + added),
-        high=most - (middle if settings.symmetric else added),
-        group_items=None if settings.mixes_groups and "g_idx" in kept else group_size,
+        kind=IntegerKind(
+            low=-middle if settings.symmetric else -(most + added),
+            high=most - (middle if settings.symmetric else added),
+            bits=settings.bits,
+            scale_digits=digits_of(parts["scales"].stored_type),
+            group_items=None if settings.mixes_groups and "g_idx" in kept else group_size,
+        ),
         bits=settings.bits,
         group_size=group_size,
         added_to_zeros=added,
@@ -244,9 +249,13 @@ def awq_weight(
         **_place(name, parts["qweight"], (num_rows, row_items)),
         parts=parts,
         shared=shared,
-        low=-15,
-        high=15,
-        group_items=group_size,
+        kind=IntegerKind(
+            low=-15,
+            high=15,
+            bits=settings.bits,
+            scale_digits=digits_of(parts["scales"].stored_type),
+            group_items=group_size,
+        ),
         bits=settings.bits,
         group_size=group_size,
     )

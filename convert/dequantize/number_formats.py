@@ -48,6 +48,11 @@ def _e8m0() -> NDArray[np.float32]:
     return powers.astype(np.float32)
 
 
+def digits_of(stored_type: StoredType) -> int:
+    """How many binary digits its floats have, with the first, which is not stored."""
+    return {StoredType.F16: 11, StoredType.BF16: 8, StoredType.F8_E8M0: 1}.get(stored_type, 24)
+
+
 def from_e8m0(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Powers of two: 2 to the power of each code less 127; NaN for 255."""
     powers: NDArray[np.float32] = _e8m0()[codes]

@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType
 from convert.config import Config
 from convert.dequantize.fp8 import is_scaled_fp8
 from convert.dequantize.packed_whole import PackedWhole
+from convert.dequantize.refused import check_is_no_smoothquant, check_method
 from convert.dequantize.repack import ScaleRounding
 from convert.dequantize.schemes import BY_METHOD, SCHEMES, Scheme
 from convert.dequantize.weight import QuantizedWeight, Shared
@@ -97,8 +98,12 @@ def _find_scheme(
     )
     if method is None and any(is_scaled_fp8(parts) for parts in modules.values()):
         return BY_METHOD["fp8"]
+    if is_packed:
+        check_is_no_smoothquant(modules.values())
     if not config.values or not is_packed:
         return None
+    if isinstance(method, str):
+        check_method(method, config)
     known = ", ".join(scheme.method for scheme in SCHEMES)
     raise UnsupportedModel(
         f"{config.path} describes weights that are already quantized"
@@ -121,6 +126,8 @@ def _note(scheme: Scheme, weights: list[QuantizedWeight]) -> str:
             text + "Quantized types round it again: the unquantized checkpoint makes better ones."
         )
     names = ", ".join(ggml_type.name for ggml_type in kept)
+    if GGMLQuantizationType.NVFP4 in kept:
+        names += " (the last of Llama, Mistral and Qwen 3 alone)"
     return text + (
         f"Blocks of {names} hold the same numbers (--types SOURCE, and wherever a file has one of "
         "these types); other quantized types round them again."

@@ -18,8 +18,13 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from convert.dequantize.number_formats import decoded, from_e8m0
-from convert.dequantize.repack import Integers, integer_types, pack_integers
+from convert.dequantize.number_formats import decoded, digits_of, from_e8m0
+from convert.dequantize.repack import (
+    IntegerKind,
+    Integers,
+    integer_types,
+    pack_integers,
+)
 from convert.dequantize.weight import QuantizedWeight, Shared, demand
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
@@ -75,11 +80,19 @@ class ScaledWeight(QuantizedWeight):
 
     @property
     def packs(self) -> Sequence[GGMLQuantizationType]:
-        codes, grid = self.parts["codes"].stored_type, self.grid
-        if codes is not StoredType.I8 or "zero" in self.parts:
+        parts = self.parts
+        whole = (parts["codes"], parts["zero"]) if "zero" in parts else (parts["codes"],)
+        if any(part.stored_type is not StoredType.I8 for part in whole):
             return ()
-        half = 1 << (self.bits - 1)
-        return integer_types(-half, half - 1, self.shape[-1], grid.block_columns)
+        half, most = 1 << (self.bits - 1), (1 << self.bits) - 1
+        kind = IntegerKind(
+            low=-most if "zero" in parts else -half,
+            high=most if "zero" in parts else half - 1,
+            bits=self.bits,
+            scale_digits=digits_of(parts["scale"].stored_type),
+            group_items=self.grid.block_columns,
+        )
+        return integer_types(kind, self.shape[-1])
 
     def matrix_rows(self, start: int, stop: int) -> NDArray[Any]:
         codes = self.parts["codes"]
@@ -93,6 +106,8 @@ class ScaledWeight(QuantizedWeight):
         self, start: int, stop: int, ggml_type: GGMLQuantizationType
     ) -> NDArray[np.uint8]:
         numbers = self.parts["codes"].read_rows(start, stop).astype(np.int16)
+        if "zero" in self.parts:
+            numbers -= self._spread(self.parts["zero"], start, stop).astype(np.int16)
         scales = self._rows_of_grid(self.parts["scale"], start, stop)
         rows = Integers(numbers, scales, self.grid.block_columns)
         return pack_integers(rows, ggml_type, self.name, self.shared.rounding)

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from convert.config import Config
+from convert.dequantize.bitnet import bitnet_parts
 from convert.dequantize.bitsandbytes import bitsandbytes_parts
 from convert.dequantize.compressed_tensors import compressed_weight
 from convert.dequantize.fp4 import mx4_weight, turned_mx4_weight
-from convert.dequantize.fp8 import fp8_parts, modelopt_parts
+from convert.dequantize.fp8 import fp8_parts
 from convert.dequantize.gptq import awq_weight, gptq_weight, of_module
 from convert.dequantize.hqq import hqq_parts
+from convert.dequantize.modelopt import modelopt_parts
+from convert.dequantize.quark import quark_parts
 from convert.dequantize.torchao import torchao_parts
 from convert.dequantize.weight import Shared
 from convert.errors import MissingFile, UnsupportedModel
@@ -67,6 +70,17 @@ def _auto_round(module: str, parts: Parts, config: Config, shared: Shared) -> Pa
             "Use the unquantized checkpoint of this model."
         )
     settings = {**config.values, "checkpoint_format": _AUTO_ROUND[packing]}
+    return _gptq(module, parts, Config(config.path, settings), shared)
+
+
+def _old_auto_round(module: str, parts: Parts, config: Config, shared: Shared) -> Parts:
+    """Before 0.4, `backend` said it: AWQ's packing without one, else GPTQ's, whose zero points
+    are stored less one where it names GPTQ (auto_round/export/export_to_autoround/export.py).
+    """
+    backend = config.text("backend", "awq")
+    if "awq" in backend:
+        return _awq(module, parts, of_module(config, module), shared)
+    settings = {**config.values, "checkpoint_format": "gptq" if "gptq" in backend else "gptq_v2"}
     return _gptq(module, parts, Config(config.path, settings), shared)
 
 
@@ -127,14 +141,14 @@ SCHEMES: tuple[Scheme, ...] = (
         reads="2, 3, 4 and 8 bits, with act-order and without, symmetric or not, "
         "formats `gptq` and `gptq_v2`",
         kept_as="without act-order: symmetric 4 bits `Q4_0`, 8 bits `Q8_0`; asymmetric 4 bits "
-        "`Q5_0`, `Q8_0`",
+        "`Q5_0`, `Q8_0`; see below",
         read_module=_gptq,
     ),
     Scheme(
         method="awq",
         title="AWQ (AutoAWQ)",
         reads="4 bits, layout `gemm`",
-        kept_as="`Q5_0`, `Q8_0`",
+        kept_as="`Q5_0`, `Q8_0`; see below",
         read_module=_awq,
     ),
     Scheme(
@@ -143,6 +157,13 @@ SCHEMES: tuple[Scheme, ...] = (
         reads="its packings of GPTQ's and AWQ's kind",
         kept_as="as theirs",
         read_module=_auto_round,
+    ),
+    Scheme(
+        method="intel/auto-round",
+        title="AutoRound before 0.4 (Intel)",
+        reads="the same",
+        kept_as="as theirs",
+        read_module=_old_auto_round,
     ),
     Scheme(
         method="fp8",
@@ -162,8 +183,9 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme(
         method="modelopt",
         title="NVIDIA Model Optimizer",
-        reads="FP8, NVFP4",
-        kept_as="-",
+        reads="FP8, MXFP8, NVFP4, int8, int4 (AWQ); also where `hf_quant_config.json` alone tells "
+        "of it",
+        kept_as="int4 `Q4_0`, int8 `Q8_0`",
         read_module=modelopt_parts,
     ),
     Scheme(
@@ -171,8 +193,8 @@ SCHEMES: tuple[Scheme, ...] = (
         title="compressed-tensors (llm-compressor; its SmoothQuant, GPTQ and AWQ too)",
         reads="`pack-quantized` (1 to 8 bits), `int-quantized`, `float-quantized`, "
         "`naive-quantized`, MXFP8, MXFP4, NVFP4",
-        kept_as="symmetric 4 bits `Q4_0`, 8 bits `Q8_0`; asymmetric 4 bits `Q5_0`, `Q8_0`; "
-        "MXFP4 `MXFP4`",
+        kept_as="symmetric 4 bits `Q4_0`, 8 bits `Q8_0`; asymmetric 4 bits `Q4_1`, `Q5_0`, "
+        "`Q8_0`; MXFP4 `MXFP4`; see below",
         read_module=_compressed,
     ),
     Scheme(
@@ -199,10 +221,25 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme(
         method="torchao",
         title="torchao",
-        reads="`Int8Tensor`, `IntxUnpackedToInt8Tensor` (1 to 8 bits), `Float8Tensor`; not those "
-        "in a GPU's layout",
-        kept_as="whole numbers around zero: up to 4 bits `Q4_0`, else `Q8_0`",
+        reads="`Int8Tensor`, `IntxUnpackedToInt8Tensor` (1 to 8 bits), `Float8Tensor`, "
+        "`Int4Tensor`; not those in a GPU's layout",
+        kept_as="whole numbers around zero: up to 4 bits `Q4_0`, else `Q8_0`; see below",
         read_module=torchao_parts,
+    ),
+    Scheme(
+        method="quark",
+        title="Quark (AMD)",
+        reads="FP8, int8 for a tensor or a channel, int4 in groups, MXFP4",
+        kept_as="symmetric int4 `Q4_0`, int8 `Q8_0`; asymmetric int4 `Q5_0`, `Q8_0`; "
+        "MXFP4 `MXFP4`; see below",
+        read_module=quark_parts,
+    ),
+    Scheme(
+        method="bitnet",
+        title="BitNet's ternary weights in models of other families (Falcon3 1.58bit)",
+        reads="packed offline, without norms of their own",
+        kept_as="`TQ2_0`, `Q4_0`, `Q8_0`; see below",
+        read_module=bitnet_parts,
     ),
 )
 BY_METHOD: Mapping[str, Scheme] = {scheme.method: scheme for scheme in SCHEMES}

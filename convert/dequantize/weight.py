@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convert.dequantize.number_formats import decoded, readable
 from convert.dequantize.packed_whole import PackedWhole
 from convert.dequantize.repack import (
+    IntegerKind,
     Integers,
     ScaleRounding,
     integer_types,
@@ -63,16 +64,13 @@ class QuantizedWeight(StoredTensor, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerWeight(QuantizedWeight):
-    """Whole numbers from `low` to `high`, each times the scale of its group."""
+    """Whole numbers, each times the scale of its group."""
 
-    low: int
-    high: int
-    # columns that share a scale; None where their groups are mixed (act-order)
-    group_items: int | None
+    kind: IntegerKind
 
     @property
     def packs(self) -> Sequence[GGMLQuantizationType]:
-        return integer_types(self.low, self.high, self.shape[-1], self.group_items)
+        return integer_types(self.kind, self.shape[-1])
 
     @abc.abstractmethod
     def integers(self, start: int, stop: int) -> Integers:

@@ -26,7 +26,12 @@ _NAMES = {
     "int64": "I64",
     "int8": "I8",
     "uint8": "U8",
+    # numbers that NumPy has no name for, as bytes
+    "void8": "F8_E4M3",
+    "void16": "BF16",
 }
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+E2M1 = np.concatenate([E2M1, -E2M1])
 
 
 def gptq(weight: NDArray[np.float32], *, symmetric: bool = True, mixed: bool = False) -> Packed:
@@ -74,7 +79,40 @@ def fp8_blocks(weight: NDArray[np.float32], block: int = 40) -> Packed:
     spread = scales[rows[:, None], columns[None, :]]
     codes = nearest(weight / spread, e4m3_numbers())
     floats = e4m3_numbers()[codes] * spread
-    return {"weight": codes.astype(np.uint8), "weight_scale_inv": scales}, floats
+    return {"weight": codes.astype(np.uint8).view("V1"), "weight_scale_inv": scales}, floats
+
+
+def nvfp4(weight: NDArray[np.float32]) -> Packed:
+    """NVFP4 as NVIDIA's Model Optimizer stores it."""
+    groups = weight.reshape(len(weight), -1, 16)
+    factor = np.float32(np.abs(weight).max() / (6 * 448))
+    eights = nearest(np.abs(groups).max(axis=2) / (6 * factor), e4m3_numbers())
+    scales = e4m3_numbers()[eights] * factor
+    codes = nearest(groups / np.maximum(scales, 1e-30)[:, :, None], E2M1).reshape(weight.shape)
+    floats = E2M1[codes].reshape(groups.shape) * scales[:, :, None]
+    tensors = {
+        "weight": (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8),
+        "weight_scale": eights.astype(np.uint8).view("V1"),
+        "weight_scale_2": np.array(factor),
+        "input_scale": np.array(np.float32(1)),
+    }
+    return tensors, floats.reshape(weight.shape)
+
+
+def compressed(weight: NDArray[np.float32]) -> Packed:
+    """compressed-tensors' asymmetric int4 with scales in BF16."""
+    groups = np.arange(weight.shape[1]) // GROUP
+    numbers, zeros, halves = _affine(weight, groups, symmetric=False)
+    bits = halves.astype(np.float32).view(np.uint32) >> 16
+    scales = (bits << 16).astype(np.uint32).view(np.float32)
+    floats = scales[:, groups] * (numbers - zeros[:, groups])
+    tensors = {
+        "weight_packed": words_of(numbers, axis=1),
+        "weight_scale": bits.astype(np.uint16).view("V2"),
+        "weight_zero_point": words_of(zeros, axis=0),
+        "weight_shape": np.array(weight.shape),
+    }
+    return tensors, floats.astype(np.float32)
 
 
 def e4m3_numbers() -> NDArray[np.float32]:
@@ -122,15 +160,16 @@ def _affine(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Each in its own type; bytes of a weight as E4M3."""
+    """Each in its own type."""
     header: dict[str, Any] = {}
     offset = 0
     for name, values in tensors.items():
-        stored_type = _NAMES[values.dtype.name]
-        if stored_type == "U8" and name.endswith(".weight"):
-            stored_type = "F8_E4M3"
         span = [offset, offset + values.nbytes]
-        header[name] = {"dtype": stored_type, "shape": values.shape, "data_offsets": span}
+        header[name] = {
+            "dtype": _NAMES[values.dtype.name],
+            "shape": values.shape,
+            "data_offsets": span,
+        }
         offset = span[1]
     encoded = json.dumps(header).encode()
     content = b"".join(np.ascontiguousarray(values).tobytes() for values in tensors.values())

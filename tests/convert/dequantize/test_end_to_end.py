@@ -24,10 +24,27 @@ from tests.convert.checkpoints import (
     write_safetensors,
 )
 from tests.convert.dequantize import packing
+from tests.convert.llama_tools import log_probs_of_many
 from tests.convert.peft_adapters import adapted_weights, write_adapter
 
 SHAPE = Shape(num_kv_heads=1)
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+COMPRESSED = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {
+                "num_bits": 4,
+                "type": "int",
+                "symmetric": False,
+                "strategy": "group",
+                "group_size": 32,
+            },
+        }
+    },
+}
 SCHEMES: dict[str, tuple[dict[str, Any], packing.Pack]] = {
     "gptq": ({**GPTQ, "sym": True}, packing.gptq),
     "gptq, asymmetric": (
@@ -40,6 +57,8 @@ SCHEMES: dict[str, tuple[dict[str, Any], packing.Pack]] = {
     ),
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": 32}, packing.awq),
     "fp8": ({"quant_method": "fp8", "weight_block_size": [40, 40]}, packing.fp8_blocks),
+    "compressed, asymmetric": (COMPRESSED, packing.compressed),
+    "nvfp4": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, packing.nvfp4),
 }
 
 
@@ -88,7 +107,13 @@ def test_the_floats_of_a_quantized_checkpoint(scheme: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("scheme", "smallest"), [("gptq", "Q4_0"), ("gptq, asymmetric", "Q5_0"), ("awq", "Q5_0")]
+    ("scheme", "smallest"),
+    [
+        ("gptq", "Q4_0"),
+        ("gptq, asymmetric", "Q5_0"),
+        ("awq", "Q5_0"),
+        ("compressed, asymmetric", "Q4_1"),
+    ],
 )
 def test_quantized_blocks_are_taken_over_bit_for_bit(
     scheme: str, smallest: str, tmp_path: Path
@@ -197,3 +222,43 @@ def test_experts_of_gpt_oss_are_kept_as_mxfp4(tmp_path: Path) -> None:
     for name in experts:
         assert kinds[name].name == "MXFP4"
         assert np.array_equal(kept[name], exact[name])
+
+
+# --- NVFP4, whose second scale is a tensor of its own ---------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(num_kv_heads=1, feed_forward=128),
+        Shape(architecture="MixtralForCausalLM", num_experts=4, feed_forward=128),
+    ],
+    ids=["dense", "experts"],
+)
+def test_nvfp4_is_kept_with_its_scales(shape: Shape, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "nvfp4", shape)
+    made = make(pair.quantized, "SOURCE", "F32", "Q8_0")
+    exact, kept, kinds = values(made["F32"]), values(made["SOURCE"]), types(made["SOURCE"])
+    matrices = [name for name, kind in kinds.items() if kind.name == "NVFP4"]
+    assert len(matrices) == 7
+    for name in matrices:
+        scales = kept.pop(f"{name.removesuffix('.weight')}.scale")
+        # blocks and scale are the checkpoint's; their product is rounded in another order
+        np.testing.assert_allclose(
+            kept[name] * scales.reshape(-1, *[1] * (exact[name].ndim - 1)), exact[name], rtol=2e-7
+        )
+    assert not [name for name in exact if name.endswith(".scale")]
+    assert kept.keys() == exact.keys()
+    found = log_probs_of_many({made[name]: range(3, 23) for name in ("SOURCE", "Q8_0", "F32")})
+    ours, eight, full = (found[made[name]] for name in ("SOURCE", "Q8_0", "F32"))
+    # both round inputs to 8 bits; Q8_0 rounds weights too
+    assert np.abs(ours - full).max() <= 1.5 * np.abs(eight - full).max()
+
+
+def test_nvfp4_of_a_family_whose_graph_has_no_such_scales(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "nvfp4", Shape(architecture="Qwen2ForCausalLM"))
+    with pytest.raises(BadInput, match="nothing to take over as SOURCE"):
+        make(pair.quantized, "SOURCE")
+    assert make(pair.quantized, "F32")["F32"].read_bytes() == (
+        make(pair.floats, "F32")["F32"].read_bytes()
+    )

@@ -19,12 +19,15 @@ NAMES = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))
 # What can be taken over, by golden; of all others nothing.
 TYPES = {
     "awq": ["Q5_0", "Q8_0"],
-    "compressed-int3": ["Q4_0", "Q5_0", "Q8_0"],
-    "compressed-int4": ["Q4_0", "Q5_0", "Q8_0"],
-    "compressed-int4-asymmetric": ["Q5_0", "Q8_0"],
+    "bitnet": ["TQ2_0", "Q4_0", "Q4_K", "Q5_0", "Q6_K", "Q8_0"],
+    "bitnet-auto": ["TQ2_0", "Q4_0", "Q4_K", "Q4_1", "Q5_0", "Q6_K", "Q8_0"],
+    "compressed-int3": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
+    "compressed-int4": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
+    "compressed-int4-asymmetric": ["Q4_1", "Q5_0", "Q8_0"],
     "compressed-int8": ["Q8_0"],
     "compressed-int8-packed": ["Q8_0"],
     "compressed-mxfp4": ["MXFP4"],
+    "compressed-nvfp4": ["NVFP4"],
     "gptq-2": ["Q4_0", "Q5_0", "Q8_0"],
     "gptq-3": ["Q4_0", "Q5_0", "Q8_0"],
     "gptq-4": ["Q4_0", "Q5_0", "Q8_0"],
@@ -32,8 +35,12 @@ TYPES = {
     "gptq-4-version-2": ["Q5_0", "Q8_0"],
     "gptq-8": ["Q8_0"],
     "mxfp4": ["MXFP4"],
-    "torchao-int4": ["Q4_0", "Q5_0", "Q8_0"],
+    "quark-int4": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
+    "quark-mxfp4": ["MXFP4"],
+    "quark-uint4": ["Q4_1", "Q5_0", "Q8_0"],
+    "torchao-int4": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
     "torchao-int8": ["Q8_0"],
+    "torchao-qat": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
 }
 
 
@@ -83,13 +90,21 @@ def test_blocks_hold_the_same_numbers(name: str) -> None:
     for ggml_type in weight.packs:
         blocks = weight.read_packed(3, 12, ggml_type)
         again = np.ascontiguousarray(dequantize(blocks, ggml_type))
+        if ggml_type.name == "NVFP4":  # the scale of the whole is a tensor of its own
+            again *= weight.block_scale
+            np.testing.assert_allclose(again, floats, rtol=2e-7)
+            continue
+        if name == "bitnet":  # one divided by its scale is no number of F16
+            np.testing.assert_allclose(again, floats, rtol=2**-11)
+            assert weight.shared.rounding.num_rounded > 0
+            continue
         if ggml_type.name == "MXFP4":  # of whose zeros ggml has one sign only
             floats = floats + np.float32(0)
             again = again + np.float32(0)
         assert again.tobytes() == floats.tobytes()
-    assert weight.shared.rounding.num_rounded == 0
+    assert name == "bitnet" or weight.shared.rounding.num_rounded == 0
 
 
 def test_every_golden_file_is_looked_at() -> None:
-    assert len(NAMES) == 32
+    assert len(NAMES) == 38
     assert set(TYPES) <= set(NAMES)

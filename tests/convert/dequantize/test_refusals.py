@@ -42,7 +42,14 @@ def read(
 @pytest.mark.parametrize(
     ("golden", "changes", "message"),
     [
-        ("gptq-4", {"quant_method": "quip"}, r"\(quip\), in a way that cannot be read.*gptq, awq"),
+        ("gptq-4", {"quant_method": "novel"}, r"\(novel\), in a way that cannot.*gptq, awq"),
+        ("gptq-4", {"quant_method": "quip"}, r"by QuIP \(quant_method: quip\).*are rotated"),
+        ("gptq-4", {"quant_method": "aqlm"}, "by AQLM .*learned tables.*unquantized checkpoint"),
+        ("quark-int4", {"algo_config": [{"name": "quarot"}]}, r"Quark rotated .* \(quarot\)"),
+        ("quark-int4", {"global_quant_config": {"weight": {}}}, "as Quark's None"),
+        ("quark-int4", {"global_quant_config": {"weight": [{}, {}]}}, "in several steps"),
+        ("bitnet", {"quantization_mode": "online"}, "quantized when the model is loaded"),
+        ("bitnet", {"use_rms_norm": True}, "norms in front of them"),
         ("gptq-4", {"checkpoint_format": "marlin"}, "checkpoint_format = 'marlin'"),
         ("gptq-4", {"bits": 5}, "bits = 5; of this scheme 2, 3, 4, 8"),
         ("awq", {"version": "gemv"}, "version = 'gemv'"),
@@ -73,6 +80,8 @@ def test_what_is_not_known_is_named(golden: str, changes: dict[str, Any], messag
         ("bnb-nf4-nested", "weight.nested_quant_map"),
         ("hqq-4", "zero"),
         ("torchao-int8", "_weight_scale"),
+        ("quark-int4", "weight_scale"),
+        ("quark-uint4", "weight_zero_point"),
     ],
 )
 def test_a_part_that_is_missing_is_named(golden: str, part: str) -> None:

@@ -256,6 +256,28 @@ def torchao(kind: str) -> Golden:
     return tensors, expected, {"quant_method": "torchao", "texts": texts}
 
 
+def torchao_qat() -> Golden:
+    """What quantization-aware training leaves: int4 in groups of 32, inputs rounded to int8."""
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+    from torchao.quantization import (
+        Int8DynamicActivationIntxWeightConfig,
+        PerGroup,
+        quantize_,
+    )
+    from torchao.quantization.qat import QATConfig
+
+    config = Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=torch.int4, weight_granularity=PerGroup(32), version=2
+    )
+    layer = nn.Sequential(linear(weight(dtype=torch.bfloat16)))
+    quantize_(layer, QATConfig(config, step="prepare"))
+    quantize_(layer, QATConfig(config, step="convert"))
+    tensors, texts = flatten_tensor_state_dict({"layer.weight": layer[0].weight.data})
+    tensors = {name.removeprefix("layer."): part for name, part in tensors.items()}
+    expected = layer[0].weight.data.dequantize()
+    return tensors, expected, {"quant_method": "torchao", "texts": texts}
+
+
 # --- all of them --------------------------------------------------------------------------
 
 INT4 = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
@@ -303,6 +325,7 @@ GOLDEN: dict[str, Callable[[], Golden]] = {
     "torchao-int8": lambda: torchao("int8"),
     "torchao-int4": lambda: torchao("int4"),
     "torchao-float8": lambda: torchao("float8"),
+    "torchao-qat": torchao_qat,
 }
 
 
@@ -312,8 +335,13 @@ def main(arguments: list[str]) -> None:
         open_package(name, Path(gptq_folder, *name.split(".")))
     for name in ("awq", "awq.utils", "awq.modules", "awq.modules.linear"):
         open_package(name, Path(awq_folder, *name.split(".")))
-    for name in names or GOLDEN:
-        tensors, expected, settings = GOLDEN[name]()
+    write(GOLDEN, names)
+
+
+def write(golden: dict[str, Callable[[], Golden]], names: list[str]) -> None:
+    """Those of these names, or all."""
+    for name in names or golden:
+        tensors, expected, settings = golden[name]()
         texts = settings.pop("texts", {})
         stored = {f"layer.{part}": tensor.contiguous() for part, tensor in tensors.items()}
         stored["expected"] = expected.contiguous()
