@@ -4,7 +4,7 @@ worker has it, from the first token on, prompt included.
 Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt
      [--draft DRAFT.gguf] [--bad-draft BAD.gguf] [--fixed-depth N] [--streams 1,2,4,8]
      [--rounds 5] [--tokens 200] [--workloads free,code,copy]
-     [--drafters lookup,draft,both,bad] [--json FILE] [--kernels]
+     [--drafters lookup,draft,both,bad,heads] [--states N] [--json FILE] [--kernels]
 
 Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with
 source code, and `copy` writes a passage of its prompt again with one token in 30
@@ -13,8 +13,9 @@ is computed and sampled as if it were not. Each round runs every drafter and
 twice none, in random order, each with a controller that knows nothing yet. Printed are
 the medians of tokens/s with drafts over the mean of both without, and their spread;
 `again` is one without over the other, which should be 1; `fixed` always drafts
-`--fixed-depth` tokens. `--kernels` computes with all kernels of our own, and flash
-attention.
+`--fixed-depth` tokens. `heads` are the target's own; a target with a state keeps
+`--states` earlier ones of each sequence where it drafts. `--kernels` computes with all
+kernels of our own, and flash attention.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.kernels.loading import all_of, use_kernels
 from appliance.llama.model import Model
+from appliance.llama.own_heads import OwnHeads
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
@@ -163,8 +165,10 @@ class Bench:
             if isinstance(library, str):
                 sys.exit(f"Our own kernels {library}.")
             use_kernels(all_of(library))
-        self.target = Model(args.target, use_extra_bufts=False)
+        with_heads = "heads" in args.drafters.split(",")
+        self.target = Model(args.target, use_extra_bufts=False, with_heads=with_heads)
         self.num_tokens = args.tokens
+        self.rollback_states = args.states if self.target.memory.has_state else 0
         self.fixed_depth = args.fixed_depth
         self.flash_attention = args.kernels
         self.draft_paths = {"draft": args.draft, "bad": args.bad_draft}
@@ -195,7 +199,7 @@ class Bench:
     def row_ms(cost: StepCost) -> float:
         return cost.estimate_ms(cost.shape(1, 200, 200)) or 0.0
 
-    def config(self, num_streams: int) -> ContextConfig:
+    def config(self, num_streams: int, rollback_states: int = 0) -> ContextConfig:
         return ContextConfig(
             sizes=ContextSizes(
                 kv_cells=KV_CELLS,
@@ -207,19 +211,21 @@ class Bench:
                 max_draft_rows=MAX_DRAFT_ROWS,
                 batch_threads=THREADS,
                 flash_attention=self.flash_attention,
+                rollback_states=rollback_states,
             )
         )
+
+    def draft_config(self, num_streams: int) -> ContextConfig:
+        sizes = self.config(num_streams).sizes
+        return ContextConfig(sizes=replace(sizes, kv_cells=512 * num_streams, max_draft_rows=0))
 
     def draft(self, name: str, num_streams: int) -> DraftModel:
         path = self.draft_paths[name]
         assert path is not None, f"no file for {name}"
         model = load_draft(path, self.target, use_extra_bufts=False, use_mmap=True)
-        sizes = replace(
-            self.config(num_streams).sizes, kv_cells=512 * num_streams, max_draft_rows=0
-        )
         draft = DraftModel(
             model,
-            ContextConfig(sizes=sizes),
+            self.draft_config(num_streams),
             num_target_vocab=self.target.num_vocab,
             attention=AttentionCost(1.0),
         )
@@ -236,7 +242,7 @@ class Bench:
     def rate(self, workload: Workload, drafter: str) -> tuple[float, DraftUse]:
         """Tokens per second of all streams together."""
         num_streams = len(workload.prompts)
-        config = self.config(num_streams)
+        config = self.config(num_streams, 0 if drafter in OFF else self.rollback_states)
         runner = (
             DictatedRunner(self.target, config, workload)
             if workload.dictated
@@ -245,8 +251,11 @@ class Bench:
         runner.warm_up()
         cost = StepCost(runner.capabilities.attention)
         cost.restore(self.learned)
-        draft = None
-        if drafter in ("draft", "both", "bad", "fixed"):
+        draft: DraftModel | None = None
+        if drafter == "heads":
+            draft = runner.add_heads(OwnHeads, self.draft_config(num_streams))
+            draft.learn_curve()
+        elif drafter in ("draft", "both", "bad", "fixed"):
             draft = self.draft("bad" if drafter == "bad" else "draft", num_streams)
         drafting = self.drafting(drafter, cost, draft)
         engine = Engine(
@@ -265,9 +274,9 @@ class Bench:
         while engine.has_work:
             assert not any(isinstance(output, Broken) for output in engine.step())
         elapsed_s = time.perf_counter() - started_s
-        runner.close()
         if draft is not None:
             draft.close()
+        runner.close()
         return num_streams * self.num_tokens / elapsed_s, replace(engine.drafts)
 
 
@@ -323,6 +332,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--workloads", default="free,greedy,code,copy")
     parser.add_argument("--drafters", default="lookup,draft,both,bad")
+    parser.add_argument("--states", type=int, default=4)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--kernels", action="store_true")
     args = parser.parse_args(argv)

@@ -16,7 +16,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from convert.adapters.merge import check_shape
+from convert.adapters.merge import check_shape, check_whole_weights
 from convert.adapters.peft import LoraPair, PeftAdapter
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
@@ -124,7 +124,12 @@ def write_adapter(
     hyper, _tensors = read_model(family, base.config, base.tensors)
     known = places(family, hyper)
     alpha = _alpha(adapter)
-    tensors = _tensors_of(adapter, known, alpha, lambda own: spelled_name(family, own))
+
+    def spelled(own: str) -> str:
+        return spelled_name(family, own)
+
+    check_whole_weights(adapter, base.tensors, spelled)
+    tensors = _tensors_of(adapter, known, alpha, spelled)
     fields = [
         string("general.architecture", family.name),
         string("general.type", "adapter"),

@@ -3,7 +3,8 @@
 Knows no model family and no GGUF.
 
 PEFT adds B A times the scale, in float32, to the weight, and rounds the sum to the type
-that the weight is stored in.
+that the weight is stored in; of an embedding it rounds what it adds as well
+(peft/tuners/lora/layer.py, `get_delta_weight` and `merge`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class MergedTensor(StoredTensor):
         else:
             left, right = _values(pair.b, start, stop), a
         added: NDArray[np.float32] = (left @ right) * np.float32(self.scale)
+        if pair.is_embedding:
+            added = to_float32(as_stored(added, self.stored_type), self.stored_type)
         return added
 
 
@@ -65,10 +68,11 @@ def merged(
     """`stored` with the adapter added, times `scale` and its own; `spelled` gives the
     names that `stored` has.
 
-    Raises `UnsupportedModel` for a module that the model has not, `DamagedCheckpoint`
-    for one of another shape.
+    Raises `UnsupportedModel` for a module that the model has not and for a weight of the
+    adapter's own, `DamagedCheckpoint` for one of another shape.
     """
     result = dict(stored)
+    check_whole_weights(adapter, stored, spelled)
     if not (math.isfinite(scale) and scale > 0):
         raise BadInput(f"An adapter's scale must be above 0 (got {scale}).")
     for pair in adapter.pairs.values():
@@ -93,6 +97,20 @@ def merged(
             scale=pair.scale * scale,
         )
     return result
+
+
+def check_whole_weights(
+    adapter: PeftAdapter,
+    stored: Mapping[str, StoredTensor],
+    spelled: Callable[[str], str],
+) -> None:
+    """Raises `UnsupportedModel` where a whole weight that the adapter has too is not the
+    model's own (embeddings that were trained, or made longer).
+    """
+    for name, whole in adapter.whole_weights.items():
+        own = stored.get(spelled(name))
+        if own is None or not own.equals(whole):
+            raise adapter.holds_more(whole.name)
 
 
 def check_shape(adapter: PeftAdapter, pair: LoraPair, shape: tuple[int, ...]) -> None:

@@ -29,6 +29,7 @@ _READ = frozenset(
     (
         *("peft_type", "peft_version", "task_type", "base_model_name_or_path", "revision"),
         *("auto_mapping", "inference_mode", "lora_dropout", "init_lora_weights", "bias"),
+        *("eva_config",),  # where A began
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
         *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"),
     )
@@ -44,8 +45,12 @@ _OTHER_KINDS = {
     "alora_invocation_tokens": "an activation by tokens (aLoRA)",
     "fan_in_fan_out": "weights that are stored the other way round",
 }
+# Settings that have a value always, and a meaning only beside another one.
+_ONLY_BESIDE = {"megatron_core": "megatron_config", "qalora_group_size": "use_qalora"}
 # These change the model's own weights before the training begins.
 _CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Where PEFT saves a whole embedding or head beside the pairs, for it might be another one.
+_WHOLE = re.compile(r"(.+?)(\.base_layer)?\.weight")
 _PAIR = re.compile(r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B)(\.weight)?")
 
 
@@ -89,6 +94,8 @@ class PeftAdapter:
         self.config = Config(str(path), read_json(path))
         _check_kind(self.config)
         self._file = SafetensorsFile(_weights_file(directory))
+        # by the same names as `pairs`: only good where they are the model's own
+        self.whole_weights: dict[str, StoredTensor] = {}
         try:
             self.pairs = self._read_pairs()
         except BaseException:
@@ -116,19 +123,28 @@ class PeftAdapter:
         halves: dict[str, dict[str, StoredTensor]] = {}
         for name, tensor in self._file.tensors.items():
             match = _PAIR.fullmatch(name)
-            if match is None:
-                raise UnsupportedModel(
-                    f"{self._file.path} contains {name}, which is no part of a plain LoRA adapter "
-                    "(lora_A and lora_B). Merge it (peft: merge_and_unload, then "
-                    "save_pretrained) and convert the result."
-                )
+            whole = _WHOLE.fullmatch(name)
+            if match is None and whole is None:
+                raise self.holds_more(name)
             if not tensor.stored_type.holds_weights:
                 raise unreadable(self._file.path, name, tensor.stored_type.value)
+            if match is None:
+                assert whole is not None
+                self.whole_weights[f"{own_name(whole[1])}.weight"] = tensor
+                continue
             halves.setdefault(match[1], {})[match[2]] = tensor
         if not halves:
             raise DamagedCheckpoint(f"{self._file.path} contains no tensor.")
         pairs = [self._pair(module, found) for module, found in halves.items()]
         return {pair.weight: pair for pair in pairs}
+
+    def holds_more(self, name: str) -> UnsupportedModel:
+        """That `name`, a tensor, is in it."""
+        return UnsupportedModel(
+            f"{self._file.path} contains {name}, which is no part of a plain LoRA adapter "
+            "(lora_A and lora_B) and not the base model's own. Merge it (peft: "
+            "merge_and_unload, then save_pretrained) and convert the result."
+        )
 
     def _pair(self, module: str, found: Mapping[str, StoredTensor]) -> LoraPair:
         is_embedding = "lora_embedding_A" in found
@@ -193,8 +209,12 @@ def _check_kind(config: Config) -> None:
     if isinstance(init, str) and init.lower().startswith(_CHANGING_INITS):
         raise _is_more(config, "init_lora_weights", init, "a change of the model's own weights")
     for key, value in config.values.items():
-        if key not in _READ and value not in (None, False, "", 0) and value not in ([], {}):
+        if key not in _READ and _says_something(config.values.get(_ONLY_BESIDE.get(key, key))):
             raise _is_more(config, key, value, _OTHER_KINDS.get(key, "what is not known here"))
+
+
+def _says_something(value: Any) -> bool:
+    return value not in (None, False, "", 0) and value not in ([], {})
 
 
 def _is_more(config: Config, key: str, value: Any, what: str) -> UnsupportedModel:

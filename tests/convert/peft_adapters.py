@@ -15,6 +15,37 @@ from tests.convert.checkpoints import read_safetensors, write_safetensors
 Tensors = dict[str, NDArray[np.float32]]
 EMBEDDING = "embed_tokens"
 
+# All that PEFT 0.21 writes of a `LoraConfig` where nothing else is set.
+_UNSET = (
+    *("alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config"),
+    *("exclude_modules", "kasa_config", "layer_replication", "layers_pattern"),
+    *("layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save"),
+    *("monteclora_config", "revision", "target_parameters", "trainable_token_indices"),
+    *("use_bdlora", "velora_config"),
+)
+_NOT = ("ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora")
+AS_SAVED: dict[str, Any] = {
+    **dict.fromkeys(_UNSET),
+    **dict.fromkeys(_NOT, False),
+    "alpha_pattern": {},
+    "base_model_name_or_path": "org/base",
+    "bias": "none",
+    "inference_mode": True,
+    "init_lora_weights": True,
+    "loftq_config": {},
+    "lora_alpha": 6,
+    "lora_dropout": 0.0,
+    "megatron_core": "megatron.core",
+    "peft_type": "LORA",
+    "peft_version": "0.21.2",
+    "qalora_group_size": 16,
+    "r": 4,
+    "rank_pattern": {},
+    "target_modules": "all-linear",
+    "task_type": "CAUSAL_LM",
+    "use_rslora": False,
+}
+
 
 def as_float32(source: Path) -> Tensors:
     """Rewrites a checkpoint of one BF16 file in F32, and returns its tensors."""
@@ -53,18 +84,7 @@ def write_adapter(
         a, b = (rank(weight), columns), (rows, rank(weight))
         tensors[f"{module}.{kind}A{ending}"] = rng.normal(0, 0.2, a).astype(np.float32)
         tensors[f"{module}.{kind}B{ending}"] = rng.normal(0, 0.2, b).astype(np.float32)
-    config = {
-        "peft_type": "LORA",
-        "base_model_name_or_path": "org/base",
-        "bias": "none",
-        "lora_alpha": 6,
-        "r": 4,
-        "target_modules": "all-linear",
-        "modules_to_save": None,
-        "use_dora": False,
-        "use_rslora": False,
-        **settings,
-    }
+    config = {**AS_SAVED, **settings}
     (directory / "adapter_config.json").write_text(json.dumps(config))
     write_safetensors(directory / "adapter_model.safetensors", tensors, stored_type)
     return tensors

@@ -14,6 +14,8 @@ from convert.__main__ import main
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput
 from convert.pipeline import Job, ScaledAdapter, convert
+from convert.safetensors_file import StoredType, as_stored
+from convert.safetensors_file import to_float32 as as_float32_of
 from tests.convert import llama_tools
 from tests.convert.checkpoints import (
     GOLDEN_NAMES,
@@ -21,6 +23,7 @@ from tests.convert.checkpoints import (
     golden_checkpoint,
     read_safetensors,
     write_checkpoint,
+    write_safetensors,
 )
 from tests.convert.peft_adapters import adapted_weights, as_float32, write_adapter
 
@@ -128,6 +131,46 @@ def test_merged_weights_are_rounded_as_peft_rounds_them(tmp_path: Path) -> None:
     above = ((wanted.view(np.uint32) & 0xFFFF0000) + 0x10000).view(np.float32)
     nearest = np.where(np.abs(wanted - below) <= np.abs(above - wanted), below, above)
     assert ((bits << 16).view(np.float32) == nearest).all()
+
+
+def rounded_to_bf16(values: Any) -> Any:
+    return as_float32_of(as_stored(np.ascontiguousarray(values), StoredType.BF16), StoredType.BF16)
+
+
+def test_an_embedding_is_rounded_twice_and_may_be_saved_beside_its_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As PEFT merges it: what it adds, and the sum; and as it saves it, with the whole
+    embedding, which is only good while it is the model's own.
+    """
+    source = write_checkpoint(tmp_path / "base", Shape(tied=False))
+    base = read_safetensors(source / "model.safetensors")
+    weight = "model.embed_tokens.weight"
+    lora = write_adapter(tmp_path / "lora", base, [weight])
+    a, b = lora.values()
+    saved = f"base_model.model.{weight.replace('.weight', '.base_layer.weight')}"
+    write_safetensors(
+        tmp_path / "lora" / "adapter_model.safetensors", {**lora, saved: base[weight]}, "F32"
+    )
+    arguments = [str(source), "--out", str(tmp_path), "--types", "BF16", "--name", "m", "--json"]
+    merging = ["--merge-lora", str(tmp_path / "lora")]
+    assert main([*arguments, *merging]) == 0
+    [tensor] = [
+        t for t in GGUFReader(tmp_path / "m-BF16.gguf").tensors if t.name == "token_embd.weight"
+    ]
+    bits = np.array(tensor.data).view("<u2").reshape(base[weight].shape).astype(np.uint32)
+    added = rounded_to_bf16((b @ a).T * np.float32(6 / 4))
+    assert ((bits << 16).view(np.float32) == rounded_to_bf16(base[weight] + added)).all()
+
+    trained = base[weight] + np.float32(1)
+    write_safetensors(
+        tmp_path / "lora" / "adapter_model.safetensors", {**lora, saved: trained}, "F32"
+    )
+    assert main([*arguments, *merging]) == 2
+    assert f"{saved}, which is no part of a plain LoRA adapter" in capsys.readouterr().err
+    lora_only = [str(tmp_path / "lora"), "--base", str(source), "--out", str(tmp_path / "out")]
+    assert main(["lora", *lora_only]) == 2
+    assert "not the base model's own" in capsys.readouterr().err
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
