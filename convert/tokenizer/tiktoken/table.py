@@ -31,6 +31,14 @@ from convert.tokenizer.tiktoken.ranks import (
 from convert.tokenizer.token_table import Token, TokenTable
 
 _TEKKEN = "tekken.json"
+_UNLISTED_VERSIONS = ("v1", "v2", "v3", "v7")
+# `DEPRECATED_SPECIAL_TOKENS` of mistral_common's tekken.py
+_UNLISTED = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]",
+    "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "[TOOL_CONTENT]",
+)  # fmt: skip
 _SHOWN_PIECES = 3  # of a list of them
 
 
@@ -116,13 +124,7 @@ def _read_tekken(path: Path) -> _Vocabulary:
             base64.b64decode(entry["token_bytes"], validate=True): entry["rank"] + num_special
             for entry in content["vocab"][:num_ranks]
         }
-        listed = content.get("special_tokens")
-        if listed is None:
-            raise UnsupportedModel(
-                f"{path} does not list its special tokens, as the earliest of these files do not. "
-                "Convert a repository of this model that has a tokenizer.json."
-            )
-        named = {entry["rank"]: entry["token_str"] for entry in listed}
+        named = _named_in_tekken(path, content)
         expression = str(config["pattern"])
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise DamagedCheckpoint(f"{path} is malformed: {error!r}") from error
@@ -135,6 +137,16 @@ def _read_tekken(path: Path) -> _Vocabulary:
         defaults={**defaults, "add_bos_token": True, "add_eos_token": False},
     )
     return _Vocabulary(ranks, kind, special)
+
+
+def _named_in_tekken(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    """Special tokens by rank; the first versions of the file leave them to the program."""
+    listed, version = content.get("special_tokens"), content["config"].get("version")
+    if listed is not None:
+        return {entry["rank"]: entry["token_str"] for entry in listed}
+    if version not in _UNLISTED_VERSIONS:
+        raise DamagedCheckpoint(f"{path} of version {version} lists no special_tokens.")
+    return dict(enumerate(_UNLISTED))
 
 
 def _table(path: Path, vocabulary: _Vocabulary) -> TokenTable:

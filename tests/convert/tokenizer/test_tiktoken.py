@@ -171,14 +171,15 @@ def test_special_tokens_on_the_place_of_others_are_refused(tmp_path: Path) -> No
 
 
 def tekken(**changes: Any) -> dict[str, Any]:
-    """As mistral_common writes it, with 10 special tokens, of which 4 have names."""
+    """As mistral_common writes it, with 40 special tokens, of which 4 have names."""
     ranks = read_ranks(RANKS_FILE)
     names = ["<unk>", "<s>", "</s>", "[INST]"]
     return {
         "config": {
             "pattern": TEKKEN,
             "default_vocab_size": NUM_RANKS - 100,
-            "default_num_special_tokens": 10,
+            "default_num_special_tokens": 40,
+            "version": "v13",
         },
         "vocab": [
             {"rank": rank, "token_bytes": base64.b64encode(piece).decode(), "token_str": None}
@@ -198,14 +199,24 @@ def test_mistrals_tekken_json(tmp_path: Path) -> None:
     assert [token.text for token in vocabulary.tokens[1:6]] == [
         "<s>", "</s>", "[INST]", "<SPECIAL_4>", "<SPECIAL_5>",
     ]  # fmt: skip
-    assert vocabulary.tokens[10].text == as_text(b"\0")
+    assert vocabulary.tokens[40].text == as_text(b"\0")
     assert (vocabulary.special.add_bos, vocabulary.special.bos) == (True, 1)
+
+
+def test_the_first_tekken_files_leave_special_tokens_to_the_program(tmp_path: Path) -> None:
+    content = tekken(special_tokens=None)
+    content["config"]["version"] = "v3"
+    (tmp_path / "tekken.json").write_text(json.dumps(content))
+    vocabulary = load_vocabulary(tmp_path, Config("config.json", {}), NUM_RANKS - 100)
+    texts = [token.text for token in vocabulary.tokens[:21]]
+    assert texts[9:12] == ["[TOOL_CALLS]", "[IMG]", "<pad>"]
+    assert texts[19:] == ["[TOOL_CONTENT]", "<SPECIAL_20>"]
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "reason"),
     [
-        ({"special_tokens": None}, UnsupportedModel, "does not list its special tokens"),
+        ({"special_tokens": None}, DamagedCheckpoint, "of version v13 lists no special_tokens"),
         ({"vocab": [{"rank": 0}]}, DamagedCheckpoint, "is malformed"),
         ({"vocab": []}, DamagedCheckpoint, "no rank for the byte"),
     ],
