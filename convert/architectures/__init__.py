@@ -36,6 +36,7 @@ from convert.architectures.hybrid.lfm2 import LFM2, LFM2_MOE
 from convert.architectures.hybrid.mamba import MAMBA, MAMBA2
 from convert.architectures.hybrid.qwen3_next import QWEN3_NEXT
 from convert.architectures.hybrid.qwen35 import QWEN35, QWEN35_MOE
+from convert.architectures.hybrid.rwkv7 import RWKV7
 from convert.architectures.llama import LLAMA
 from convert.architectures.mistral import MISTRAL
 from convert.architectures.mixtures.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
@@ -103,6 +104,7 @@ FAMILIES: tuple[Family, ...] = (
     FALCON_H1,
     MAMBA,
     MAMBA2,
+    RWKV7,
     BERT,
     NOMIC_BERT,
     JINA_BERT,

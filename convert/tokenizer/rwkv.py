@@ -22,6 +22,10 @@ from convert.tokenizer.token_table import Token, TokenTable
 
 _PATTERN = "rwkv_vocab_*.txt"
 _END = "<s>"
+_NOTE_ON_TURNS = (
+    "RWKV's World models end a turn with a blank line, for which there is no token of its own: "
+    "pass it as `stop` in requests where answers do not end."
+)
 
 
 def rwkv_file(directory: Path) -> Path | None:
@@ -63,6 +67,7 @@ def rwkv_table(path: Path) -> TokenTable:
             },
         },
         defaults={"bos_token": _END, "eos_token": _END, "unk_token": _END},
+        notes=(_NOTE_ON_TURNS,),
     )
 
 

@@ -20,7 +20,8 @@ _WITHOUT_KV_HEADS = frozenset(
     ("granitehybrid", "jamba", "lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "plamo2")
 )
 _BY_INTERVAL = frozenset(("qwen35", "qwen35moe", "qwen3next"))
-_ALONE = frozenset(("mamba", "mamba2"))  # without attention
+_ALONE = frozenset(("mamba", "mamba2", "rwkv7"))  # without attention
+_SHIFTED_TOKENS = 2  # whose inputs RWKV keeps, where the file gives no number
 _IN_ALL = frozenset(("falcon-h1", *_ALONE))
 _USUAL_INTERVAL = 4
 
@@ -71,6 +72,16 @@ def read_state(
     if num_convolved:
         return StateShape(
             layers, convolved_values=width * (num_convolved - 1), keeps_earlier=keeps_earlier
+        )
+
+    head_size = header.integer(f"{arch}.wkv.head_size", 0)
+    if head_size:
+        return StateShape(
+            layers,
+            convolved_values=width * header.integer(f"{arch}.token_shift_count", _SHIFTED_TOKENS),
+            scanned_values=width * head_size,
+            row_values=19 * width,  # found by dry loads
+            keeps_earlier=keeps_earlier,
         )
 
     def dimension(name: str) -> int:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from gguf import TokenType
 
+from convert.__main__ import main
 from convert.errors import DamagedCheckpoint
 from convert.tokenizer.own_encoders import encoder_of
 from convert.tokenizer.rwkv import escaped
 from convert.tokenizer.sample_texts import SAMPLE_TEXTS
+from tests.convert.checkpoints import golden_checkpoint
 from tests.convert.tokenizer.vocabulary_files import verified
 
 FILE = "rwkv_vocab_v20230424.txt"
@@ -85,6 +87,18 @@ def test_rwkvs_padding_is_no_text(tmp_path: Path) -> None:
 
 def test_rwkvs_tokens_are_escaped() -> None:
     assert escaped("a\\é\n".encode()) == "a\\x5c\\xc3\\xa9\\x0a"
+
+
+def test_a_whole_rwkv_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = golden_checkpoint("rwkv7", tmp_path / "rwkv7")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (source / name).unlink()
+    lines = [f"{byte + 1} {bytes([byte])!r} 1\n" for byte in range(256)]
+    (source / FILE).write_text("".join([*lines, "257 ' the' 4\n"]), encoding="utf-8")
+    assert main([str(source), "--out", str(tmp_path / "out"), "--types", "Q8_0", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert done["verified"]
+    assert ["a blank line" in note for note in done["notes"]] == [True]
 
 
 @pytest.mark.parametrize(

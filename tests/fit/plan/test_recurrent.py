@@ -17,7 +17,9 @@ from appliance.fit.tuning.choices import Tuning
 from appliance.llama.checks import DryLoads, ReservedBytes
 from appliance.store.gguf_header import GgufHeader, read_header
 from bench.memory_kinds import KINDS
+from convert.pipeline import Job, convert
 from tests.conftest import Embedded
+from tests.convert.checkpoints import golden_checkpoint
 from tests.fit.plan.plan_inputs import DEVICE, HYBRID, OVERRIDES, size_of
 
 HYBRIDS = ("delta-net", "convolution", "convolution-and-window")
@@ -42,6 +44,25 @@ def test_cells_and_states_take_what_llama_cpp_says(
         assert need.compute_bytes >= 0.95 * reserved.compute_bytes
         found[rollback_states] = need.kv_bytes
     assert found[4] - found[2] == found[2] - found[0] == 2 * 5 * shape.state.num_bytes
+
+
+def test_rwkv_has_states_and_nothing_else(tmp_path: Path) -> None:
+    job = Job(
+        source=golden_checkpoint("rwkv7", tmp_path / "rwkv7"),
+        directory=tmp_path,
+        name="rwkv7",
+        types=("F16",),
+        num_threads=1,
+    )
+    model = convert(job)[0].path
+    header = read_header(model)
+    shape, size = read_shape(header), size_of(0, "f16")
+    need = footprint(header, shape, size)
+    reserved = DryLoads(tmp_path / "dry_loads.json").reserved(model, size.sizes)
+    assert isinstance(reserved, ReservedBytes), reserved
+    assert shape.state.num_bytes == 4 * 2 * (2 * 128 + 64 * 128)
+    assert need.kv_bytes == pytest.approx(reserved.kv_bytes, rel=0.01)
+    assert need.compute_bytes >= 0.95 * reserved.compute_bytes
 
 
 def plan(header: GgufHeader, usable_bytes: int, max_draft_rows: int = 32) -> Plan:
