@@ -361,9 +361,7 @@ def _loading_order(tensor: OutputTensor) -> tuple[int, str]:
 KEPT_MARKS = (
     *("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight"),
     *("ssm_conv1d", "shortconv.conv.weight", "altup", "laurel", "per_layer_model_proj"),
-    # RWKV's; llama.cpp's converter keeps the last six as they are stored
-    *("time_mix_lerp_fused", "time_mix_w1", "time_mix_w2", "time_mix_a1", "time_mix_a2"),
-    *("time_mix_v1", "time_mix_v2", "time_mix_g1", "time_mix_g2"),
+    *("time_mix_lerp_fused", *(f"time_mix_{mark}{part}" for mark in "wavg" for part in "12")),
 )
 
 
