@@ -99,13 +99,18 @@ def _special_tokens(
 ) -> dict[int, str]:
     """By id, those that tokenizer_config.json lists in place of the class's own."""
     special = kind.special(len(ranks))
-    listed = tokenizer_config.get("added_tokens_decoder") or {}
-    for key, entry in listed.items():
-        special[int(key)] = entry["content"]
-    taken = [token_id for token_id in special if token_id in set(ranks.values())]
-    if taken:
+    try:
+        for key, entry in (tokenizer_config.get("added_tokens_decoder") or {}).items():
+            special[int(key)] = entry["content"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedCheckpoint(
-            f"The special token {special[taken[0]]!r} has the id {taken[0]}, which is the rank of "
+            f"tokenizer_config.json has a malformed added_tokens_decoder: {error!r}"
+        ) from error
+    ids = set(ranks.values())
+    taken = next((token_id for token_id in special if token_id in ids), None)
+    if taken is not None:
+        raise DamagedCheckpoint(
+            f"The special token {special[taken]!r} has the id {taken}, which is the rank of "
             "another one: the list of ranks and the tokenizer's class do not belong together."
         )
     return special

@@ -170,6 +170,13 @@ def test_special_tokens_on_the_place_of_others_are_refused(tmp_path: Path) -> No
         verified(directory, 2000)
 
 
+@pytest.mark.parametrize("listed", [{"x": {"content": "a"}}, {"7": "a"}, {"7": {}}, ["a"]])
+def test_a_malformed_list_of_special_tokens_is_refused(listed: Any, tmp_path: Path) -> None:
+    directory = write_ranks(tmp_path, "TikTokenTokenizer", added_tokens_decoder=listed)
+    with pytest.raises(DamagedCheckpoint, match="malformed added_tokens_decoder"):
+        verified(directory, 2000)
+
+
 def tekken(**changes: Any) -> dict[str, Any]:
     """As mistral_common writes it, with 40 special tokens, of which 4 have names."""
     ranks = read_ranks(RANKS_FILE)
