@@ -127,6 +127,23 @@ def test_auto_round_packs_as_others_do(
 
 
 @pytest.mark.parametrize(
+    ("golden", "method", "version", "backend"),
+    [
+        ("gptq-4", "gptq", "gptq", "auto_round:gptq:exllamav2"),
+        ("gptq-4-version-2", "gptq", "gptq_v2", "auto_round:exllamav2"),
+        ("awq", "awq", None, None),
+    ],
+)
+def test_auto_round_before_it_had_a_packing_format(
+    golden: str, method: str, version: str | None, backend: str | None
+) -> None:
+    common = {"bits": 4, "group_size": 32}
+    theirs = {**common, "quant_method": "intel/auto-round", "backend": backend}
+    ours = {**common, "quant_method": method, "checkpoint_format": version}
+    assert weight_of(golden, theirs) == weight_of(golden, ours)
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"quant_method": "gptq", "dynamic": {"-:l": {}, "+:^lay.*": {"bits": 8}}},
