@@ -12,12 +12,14 @@ name was made for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
+from convert.child import ChildDied, Refused, ask
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.sample_texts import SAMPLE_TEXTS
@@ -96,6 +98,7 @@ KNOWN: tuple[PreTokenizer, ...] = (
 )
 
 Splits = tuple[tuple[str, ...], ...]
+SPLIT_CPU_S = 10  # of a processor's time, for all sample texts; the known ones take 0.01
 
 
 def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreTokenizer:
@@ -119,7 +122,7 @@ def pretokenizers_like(section: dict[str, Any]) -> list[PreTokenizer]:
 
     Raises `UnsupportedModel` as `find_pretokenizer`.
     """
-    splits = _split_sample(_from_section(section))
+    splits = _split_in_time(section)
     alike = [known for known in KNOWN if _splits_of(known) == splits]
     if not alike:
         described = json.dumps(section, ensure_ascii=False)
@@ -156,7 +159,44 @@ def _from_section(section: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizer
 
 
-def _split_sample(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Splits:
+def _split_in_time(section: dict[str, Any]) -> Splits:
+    """As `split_sample`; by expressions of others in a child, which is ended where it takes too
+    long: some take for ever by a text of a few dozen letters.
+    """
+    ours = {expression for known in KNOWN for expression in known.expressions}
+    if set(_expressions(section)) <= ours:
+        return split_sample(section)
+    try:
+        pieces = ask("convert.native.split_child", {"section": section, "cpu_s": SPLIT_CPU_S})
+    except Refused as refused:
+        raise DamagedCheckpoint(str(refused)) from refused
+    except ChildDied as died:
+        raise DamagedCheckpoint(
+            "tokenizer.json has a pre_tokenizer that did not split a few short texts in "
+            f"{SPLIT_CPU_S} seconds: {json.dumps(section, ensure_ascii=False)[:500]}. Use another "
+            "copy of this model."
+        ) from died
+    return tuple(tuple(text) for text in pieces)
+
+
+def _expressions(section: object) -> Iterator[str]:
+    """All that a section splits or replaces by."""
+    if isinstance(section, dict):
+        for key, value in section.items():
+            if key == "Regex" and isinstance(value, str):
+                yield value
+            yield from _expressions(value)
+    elif isinstance(section, list):
+        for item in section:
+            yield from _expressions(item)
+
+
+def split_sample(section: dict[str, Any]) -> Splits:
+    """The pieces of each sample text. Raises `DamagedCheckpoint` for a section that is none."""
+    return _pieces(_from_section(section))
+
+
+def _pieces(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Splits:
     return tuple(
         tuple(piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)) for text in SAMPLE_TEXTS
     )
@@ -164,7 +204,7 @@ def _split_sample(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Splits:
 
 @cache
 def _splits_of(known: PreTokenizer) -> Splits:
-    return _split_sample(isolating(known.expressions))
+    return _pieces(isolating(known.expressions))
 
 
 def _first_odd_text(splits: Splits) -> str:

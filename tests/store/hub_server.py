@@ -103,10 +103,8 @@ class HubServer:
 @contextmanager
 def running_hub() -> Iterator[HubServer]:
     """A hub that answers until the context ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    hub = HubServer(f"http://127.0.0.1:{server.server_port}")
-    server.hub = hub  # type: ignore[attr-defined]
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
+    hub = server.hub = HubServer(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -122,13 +120,18 @@ def _is_closed(byte_range: str | None) -> bool:
     return byte_range is not None and not byte_range.endswith("-")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    hub: HubServer
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: _Server
 
     @property
     def hub(self) -> HubServer:
-        hub: HubServer = self.server.hub  # type: ignore[attr-defined]
-        return hub
+        return self.server.hub
 
     def log_message(self, *_args: object) -> None:
         """Nothing: the tests look at `requests`."""
@@ -203,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             row = next(row for row in self.hub.siblings[repo] if row["rfilename"] == name)
             # localhost is another origin than 127.0.0.1, as a content delivery network
             # is
-            where = f"http://localhost:{self.server.server_port}/lfs/{repo}/{quote(name)}"  # type: ignore[attr-defined]
+            where = f"http://localhost:{self.server.server_port}/lfs/{repo}/{quote(name)}"
             linked = {
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-ETag": f'"{row["lfs"]["sha256"]}"',
