@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.config import Config
-from convert.dequantize.number_formats import decoded, digits_of
+from convert.dequantize.numbers.formats import decoded, digits_of
 from convert.dequantize.repack import IntegerKind, Integers
+from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import IntegerWeight, Shared, all_of, demand, matrix_shape
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
@@ -66,11 +67,15 @@ def bitnet_parts(
             "norms in front of them (bitnet), which cannot be converted. Use a ready-made GGUF."
         )
     codes, scale = parts.get("weight"), parts.get("weight_scale")
-    if codes is None or scale is None or codes.stored_type is not StoredType.U8:
+    if codes is None or scale is None:
         return parts
+    divides = config.text("linear_class", "bitlinear") == "bitlinear"
+    rest = {name: tensor for name, tensor in parts.items() if name != "weight_scale"}
+    if codes.stored_type.holds_weights and not divides:  # `autobitlinear` has them unpacked, too
+        return {**rest, "weight": scaled_weight(codes, scale, shared)}
+    demand(codes, None, StoredType.U8)
     rows, items = matrix_shape(codes)
     demand(scale, (1,) if scale.shape else (), StoredType.F16, StoredType.BF16, StoredType.F32)
-    divides = config.text("linear_class", "bitlinear") == "bitlinear"
     if (
         not np.isfinite(factor := decoded(all_of(scale), scale.stored_type)).all()
         or not factor.all()
@@ -93,5 +98,4 @@ def bitnet_parts(
         ),
         divides=divides,
     )
-    rest = {name: tensor for name, tensor in parts.items() if name != "weight_scale"}
     return {**rest, "weight": weight}

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.config import Config
-from convert.dequantize.bits import WORD_BITS, unpack
 from convert.dequantize.fp4 import mx4_weight, nv4_weight
-from convert.dequantize.number_formats import digits_of
+from convert.dequantize.numbers.bits import WORD_BITS, unpack
+from convert.dequantize.numbers.formats import digits_of
 from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import (

@@ -18,8 +18,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from convert.dequantize.bits import nibbles
-from convert.dequantize.number_formats import E2M1, from_e8m0
+from convert.dequantize.numbers.bits import nibbles
+from convert.dequantize.numbers.formats import E2M1, from_e8m0
 from convert.dequantize.repack import NV_ITEMS, pack_mxfp4, pack_nvfp4
 from convert.dequantize.weight import (
     QuantizedWeight,

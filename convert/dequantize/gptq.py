@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.config import Config
-from convert.dequantize.bits import WORD_BITS, unpack
-from convert.dequantize.number_formats import decoded, digits_of
+from convert.dequantize.numbers.bits import WORD_BITS, unpack
+from convert.dequantize.numbers.formats import decoded, digits_of
 from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.weight import IntegerWeight, Shared, demand, matrix_shape
 from convert.errors import DamagedCheckpoint, UnsupportedModel

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from convert.config import Config
 from convert.dequantize.fp4 import nv4_weight
 from convert.dequantize.fp8 import fp8_parts
-from convert.dequantize.number_formats import decoded, digits_of
+from convert.dequantize.numbers.formats import decoded, digits_of
 from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import (

@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType
 
 from convert.config import Config
 from convert.dequantize.fp8 import is_scaled_fp8
-from convert.dequantize.packed_whole import PackedWhole
+from convert.dequantize.numbers.packed_whole import PackedWhole
 from convert.dequantize.refused import check_is_no_smoothquant, check_method
 from convert.dequantize.repack import ScaleRounding
 from convert.dequantize.schemes import BY_METHOD, SCHEMES, Scheme

@@ -20,7 +20,7 @@ from convert.config import Config
 from convert.dequantize.fp4 import MX_GROUP, mx4_weight
 from convert.dequantize.fp8 import fp8_parts, is_fp8
 from convert.dequantize.gptq import AwqWeight
-from convert.dequantize.number_formats import digits_of
+from convert.dequantize.numbers.formats import digits_of
 from convert.dequantize.repack import IntegerKind
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import Shared, all_of, demand, matrix_shape

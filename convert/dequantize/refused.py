@@ -13,12 +13,11 @@ from convert.errors import UnsupportedModel
 from convert.safetensors_file import StoredTensor, StoredType
 
 _ROTATED = "its weights are rotated before they are rounded, and inputs are rotated while it runs"
-_CODEBOOKS = "its weights are entries of learned tables (codebooks), which are not read here"
+_CODEBOOKS = "its weights are entries of learned tables with outliers and permutations beside them"
 _FOR_A_GPU = "its numbers lie in an order that belongs to one kind of GPU"
 
 # by quant_method: what people call it, and the reason
 REFUSED: Mapping[str, tuple[str, str]] = {
-    "aqlm": ("AQLM", _CODEBOOKS),
     "vptq": ("VPTQ", _CODEBOOKS),
     "quip": ("QuIP", _ROTATED),
     "quip_sharp": ("QuIP#", _ROTATED),

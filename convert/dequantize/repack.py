@@ -90,10 +90,10 @@ class IntegerKind:
 
 def integer_types(kind: IntegerKind, row_items: int) -> Sequence[Type]:
     """The types that hold such whole numbers, the smallest first; none where a block would
-    have several scales.
+    have several scales, or a row's last group is not whole.
     """
     group = kind.group_items
-    if group is None or group % BLOCK_ITEMS or row_items % BLOCK_ITEMS:
+    if group is None or group % BLOCK_ITEMS or row_items % group:
         return ()
     is_super = group % SUPER_BLOCK_ITEMS == 0
     is_narrow = (1 << kind.bits) - 1 <= _MOST_STEPS

@@ -18,7 +18,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from convert.dequantize.number_formats import decoded, digits_of, from_e8m0
+from convert.dequantize.numbers.formats import decoded, digits_of, from_e8m0
 from convert.dequantize.repack import (
     IntegerKind,
     Integers,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from convert.config import Config
+from convert.dequantize.aqlm import aqlm_parts
 from convert.dequantize.bitnet import bitnet_parts
 from convert.dequantize.bitsandbytes import bitsandbytes_parts
 from convert.dequantize.compressed_tensors import compressed_weight
@@ -217,6 +218,13 @@ SCHEMES: tuple[Scheme, ...] = (
         reads="1, 2, 3, 4 and 8 bits, either axis",
         kept_as="-",
         read_module=hqq_parts,
+    ),
+    Scheme(
+        method="aqlm",
+        title="AQLM",
+        reads="any number of tables of up to 65,536 entries",
+        kept_as="-",
+        read_module=aqlm_parts,
     ),
     Scheme(
         method="torchao",

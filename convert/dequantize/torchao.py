@@ -21,8 +21,8 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.config import Config
-from convert.dequantize.bits import nibbles
-from convert.dequantize.number_formats import decoded, digits_of
+from convert.dequantize.numbers.bits import nibbles
+from convert.dequantize.numbers.formats import decoded, digits_of
 from convert.dequantize.repack import IntegerKind, Integers
 from convert.dequantize.scaled import scaled_weight
 from convert.dequantize.weight import IntegerWeight, Shared, all_of, demand, matrix_shape

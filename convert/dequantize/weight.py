@@ -14,8 +14,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
-from convert.dequantize.number_formats import decoded, readable
-from convert.dequantize.packed_whole import PackedWhole
+from convert.dequantize.numbers.formats import decoded, readable
+from convert.dequantize.numbers.packed_whole import PackedWhole
 from convert.dequantize.repack import (
     IntegerKind,
     Integers,

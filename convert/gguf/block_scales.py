@@ -23,9 +23,9 @@ _DENSE = r"attn_(q|k|v|output)|ffn_(gate|up|down)"
 _EXPERTS = r"ffn_(gate|up|down)_exps"
 # by llama.cpp's name of a family: the weights that its graph scales
 _SCALED: Mapping[str, re.Pattern[str]] = {
-    "llama": re.compile(rf"blk\.\d+\.({_DENSE}|{_EXPERTS})\.weight"),
-    "qwen3": re.compile(rf"blk\.\d+\.({_DENSE})\.weight"),
-    "qwen3moe": re.compile(rf"blk\.\d+\.({_DENSE}|{_EXPERTS})\.weight"),
+    "llama": re.compile(rf"(blk\.\d+\.({_DENSE}|{_EXPERTS})|output)\.weight"),
+    "qwen3": re.compile(rf"(blk\.\d+\.({_DENSE})|output)\.weight"),
+    "qwen3moe": re.compile(rf"(blk\.\d+\.({_DENSE}|{_EXPERTS})|output)\.weight"),
 }
 
 

@@ -217,7 +217,7 @@ def pack(source: Path) -> None:
     add_raw(source / SINGLE, "model.layers.0.mlp.up_proj.qweight", "I32", [8, 96], 8 * 96 * 4)
 
 
-@pytest.mark.parametrize(("method", "prepare"), [("aqlm", pack), ("bitnet", lambda source: None)])
+@pytest.mark.parametrize(("method", "prepare"), [("vptq", pack), ("bitnet", lambda source: None)])
 def test_quantized_weights_are_refused(
     method: str, prepare: Callable[[Path], None], source: Path
 ) -> None:

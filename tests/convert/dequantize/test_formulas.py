@@ -211,3 +211,13 @@ def test_quarks_int8_for_the_whole_and_for_each_row(tmp_path: Path) -> None:
         settings = {"quant_method": "quark", "global_quant_config": {"weight": spec}}
         weight = read(tmp_path, {"weight": codes, "weight_scale": scale}, settings)
         assert whole(weight).tobytes() == (codes * scale.reshape(-1, 1)).tobytes()
+
+
+def test_bitnets_weights_that_are_not_packed(tmp_path: Path) -> None:
+    """As `autobitlinear` may have them: floats that are -1, 0 and 1, times one number."""
+    ternary, scale = numbers(-1, 1).astype(np.float32), np.array([0.4375], np.float32)
+    tensors = {"weight": ternary, "weight_scale": scale}
+    settings = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+    assert whole(read(tmp_path, tensors, settings)).tolist() == (ternary * scale).tolist()
+    with pytest.raises(UnsupportedModel, match="weight as F32, not as U8"):
+        read(tmp_path, tensors, {"quant_method": "bitnet"})

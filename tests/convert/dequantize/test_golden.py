@@ -106,5 +106,5 @@ def test_blocks_hold_the_same_numbers(name: str) -> None:
 
 
 def test_every_golden_file_is_looked_at() -> None:
-    assert len(NAMES) == 38
+    assert len(NAMES) == 41
     assert set(TYPES) <= set(NAMES)

@@ -44,7 +44,7 @@ def read(
     [
         ("gptq-4", {"quant_method": "novel"}, r"\(novel\), in a way that cannot.*gptq, awq"),
         ("gptq-4", {"quant_method": "quip"}, r"by QuIP \(quant_method: quip\).*are rotated"),
-        ("gptq-4", {"quant_method": "aqlm"}, "by AQLM .*learned tables.*unquantized checkpoint"),
+        ("gptq-4", {"quant_method": "vptq"}, "by VPTQ .*learned tables.*unquantized checkpoint"),
         ("quark-int4", {"algo_config": [{"name": "quarot"}]}, r"Quark rotated .* \(quarot\)"),
         ("quark-int4", {"global_quant_config": {"weight": {}}}, "as Quark's None"),
         ("quark-int4", {"global_quant_config": {"weight": [{}, {}]}}, "in several steps"),
@@ -81,6 +81,7 @@ def test_what_is_not_known_is_named(golden: str, changes: dict[str, Any], messag
         ("hqq-4", "zero"),
         ("torchao-int8", "_weight_scale"),
         ("quark-int4", "weight_scale"),
+        ("aqlm-2x8", "codebooks"),
         ("quark-uint4", "weight_zero_point"),
     ],
 )

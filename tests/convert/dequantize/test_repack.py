@@ -88,6 +88,7 @@ def test_scales_with_more_digits_are_rounded_and_counted() -> None:
         (256, 11, "Q4_K Q5_0 Q6_K Q8_0"),
         (512, 8, "Q4_K Q4_1 Q5_0 Q6_K Q8_0"),
         (48, 8, ""),
+        (384, 8, ""),
         (None, 8, ""),
     ],
 )

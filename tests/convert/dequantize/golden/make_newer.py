@@ -72,20 +72,43 @@ def bitnet(kind: str) -> Golden:
     return {"weight": packed, "weight_scale": scale}, expected, settings
 
 
+def aqlm(num_tables: int, bits: int, height: int = 1) -> Golden:
+    from aqlm.utils import _dequantize_weight, pack_int_data, unpack_int_data
+
+    generator = torch.Generator().manual_seed(14)
+    codes = torch.randint(0, 2**bits, (32 // height, 16, num_tables), generator=generator)
+    tables = torch.randn(num_tables, 2**bits, height, 8, generator=generator).half()
+    scales = (torch.rand(32 // height, 1, 1, 1, generator=generator) * 0.05).half()
+    packed = pack_int_data(codes, bits)
+    expected = _dequantize_weight(unpack_int_data(packed, bits), tables, scales)
+    settings = {
+        "quant_method": "aqlm",
+        "num_codebooks": num_tables,
+        "nbits_per_codebook": bits,
+        "in_group_size": 8,
+        "out_group_size": height,
+    }
+    return {"codes": packed, "codebooks": tables, "scales": scales}, expected, settings
+
+
 GOLDEN: dict[str, Callable[[], Golden]] = {
     "quark-int4": lambda: quark_int4(symmetric=True),
     "quark-uint4": lambda: quark_int4(symmetric=False),
     "quark-mxfp4": quark_fp4,
     "bitnet": lambda: bitnet("bitlinear"),
     "bitnet-auto": lambda: bitnet("autobitlinear"),
+    "aqlm-1x9": lambda: aqlm(1, 9),
+    "aqlm-2x8": lambda: aqlm(2, 8),
+    "aqlm-4x6-tall": lambda: aqlm(4, 6, height=4),
 }
 
 
 def main(arguments: list[str]) -> None:
-    quark_folder, *names = arguments
+    quark_folder, aqlm_folder, *names = arguments
     packages = ("quark", "quark.torch", "quark.torch.utils", "quark.torch.quantization")
     for name in (*packages, "quark.torch.quantization.config"):
         open_package(name, Path(quark_folder, *name.split(".")))
+    open_package("aqlm", Path(aqlm_folder, "aqlm"))
     write(GOLDEN, names)
 
 
