@@ -246,6 +246,12 @@ WRAPPERS: tuple[Wrapper, ...] = (
         usual="gemma3_text",
     ),
     Wrapper(
+        models="Gemma 3n",
+        architectures=("Gemma3nForConditionalGeneration",),
+        model_types=("gemma3n",),
+        usual="gemma3n_text",
+    ),
+    Wrapper(
         models="Gemma 4",
         architectures=("Gemma4ForConditionalGeneration",),
         model_types=("gemma4",),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.convert.golden.seeded import WEIGHTS_FILE, seeded_weights
 from tests.vocabularies.charsmaps import charsmap
 
 EMBEDDED = Path(__file__).parents[2] / "models" / "embedded"
@@ -202,6 +203,9 @@ def golden_folder(name: str) -> Path:
 def golden_checkpoint(name: str, directory: Path) -> Path:
     """A copy of tests/convert/golden/`name`, with a tokenizer."""
     shutil.copytree(golden_folder(name), directory)
+    if (directory / WEIGHTS_FILE).exists():
+        write_safetensors(directory / "model.safetensors", seeded_weights(directory), "BF16")
+        (directory / WEIGHTS_FILE).unlink()
     if name == "xlm_roberta":
         write_unigram(directory)
     elif name in ("bert", "nomic_bert", "jina_bert"):

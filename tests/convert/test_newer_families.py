@@ -134,6 +134,10 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         "ministral3",
         lambda config: config["rope_parameters"].update(llama_4_scaling_beta=0.2),
     ),
+    "window of a layer that others use": (
+        "gemma3n",
+        lambda config: config.update(sliding_window=24),
+    ),
     "scale of logits": ("cohere2", lambda config: config.update(logit_scale=0.3)),
 }
 
@@ -197,6 +201,19 @@ def test_mxfp4_is_taken_over_as_it_is(
         assert blocks.tensor_type.name == "MXFP4"
         values = dequantize(blocks.data, blocks.tensor_type).reshape(tensor.data.shape)
         np.testing.assert_array_equal(values, tensor.data)
+
+
+def test_tokens_of_images_and_sound_have_the_first_ones_row(
+    converted: dict[str, dict[str, Path]],
+) -> None:
+    """Gemma 3n has no row of a layer's embedding for them; transformers takes the first."""
+    tensors = {
+        tensor.name: tensor.data for tensor in GGUFReader(converted["gemma3n"]["F32"]).tensors
+    }
+    table = tensors["per_layer_token_embd.weight"]
+    assert len(table) == 272
+    np.testing.assert_array_equal(table[264:], np.tile(table[0], (8, 1)))
+    assert (table[1:264] != table[0]).any(axis=1).all()
 
 
 def test_a_note_says_that_only_the_part_that_writes_is_there(

@@ -177,6 +177,83 @@ CASES = {
             }
         },
     ),
+    "idefics3": Wrapped(
+        "Idefics3ForConditionalGeneration",
+        "llama3",
+        config={"vision_config": {**_CLIP}, "scale_factor": 1, "image_token_id": 3},
+    ),
+    "llava_onevision": Wrapped(
+        "LlavaOnevisionForConditionalGeneration",
+        "qwen2",
+        config={"vision_config": {"model_type": "siglip_vision_model", **_CLIP}},
+    ),
+    "aya_vision": Wrapped(
+        "AyaVisionForConditionalGeneration",
+        "cohere2",
+        changes={"logit_scale": 1.0},
+        config={"vision_config": {"model_type": "siglip_vision_model", **_CLIP}},
+    ),
+    "qwen2_audio": Wrapped(
+        "Qwen2AudioForConditionalGeneration",
+        "mistral",
+        config={
+            "audio_config": {
+                "model_type": "qwen2_audio_encoder",
+                "d_model": 16,
+                "encoder_ffn_dim": 16,
+                "encoder_layers": 1,
+                "encoder_attention_heads": 2,
+                "max_source_positions": 8,
+                "num_mel_bins": 8,
+            }
+        },
+    ),
+    "llama4": Wrapped(
+        "Llama4ForConditionalGeneration",
+        "llama4",
+        "llama4_text",
+        config={
+            "vision_config": {
+                **_CLIP,
+                "vision_output_dim": 16,
+                "projector_input_dim": 16,
+                "projector_output_dim": 16,
+            }
+        },
+    ),
+    "gemma4": Wrapped(
+        "Gemma4ForConditionalGeneration",
+        "gemma4_small",
+        "gemma4_text",
+        config={
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+            },
+            "audio_config": None,
+        },
+    ),
+    "glm46v": Wrapped(
+        "Glm46VForConditionalGeneration",
+        "glm4",
+        "glm4v_text",
+        (1, 1, 2),
+        config={
+            "vision_config": {
+                "model_type": "glm4v_vision",
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+                "image_size": 28,
+            }
+        },
+    ),
     "gemma3": Wrapped(
         "Gemma3ForConditionalGeneration",
         "gemma3",
@@ -203,8 +280,7 @@ def make(name: str, case: Wrapped) -> None:
     if case.sections:
         described["rope_parameters"]["mrope_section"] = list(case.sections)
     described.pop("architectures", None)
-    for setting in ("pad_token_id", "bos_token_id"):
-        described[setting] = None
+    described |= {"pad_token_id": 0, "bos_token_id": None}  # some classes need a padding
     model_class = getattr(transformers, case.model)
     tied = bool(described.get("tie_word_embeddings"))
     config = model_class.config_class(
@@ -212,10 +288,13 @@ def make(name: str, case: Wrapped) -> None:
     )
     torch.manual_seed(0)
     model = model_class._from_config(config, attn_implementation="eager").float().eval()
-    inner = getattr(model.model, "language_model", None) or model.model.text_model
-    inner.load_state_dict(text.model.state_dict())
-    if not tied:
-        model.lm_head.load_state_dict(text.lm_head.state_dict())
+    if hasattr(model, "language_model"):
+        model.language_model.load_state_dict(text.state_dict())
+    else:
+        inner = getattr(model.model, "language_model", None) or model.model.text_model
+        inner.load_state_dict(text.model.state_dict())
+        if not tied:
+            model.lm_head.load_state_dict(text.lm_head.state_dict())
     tokens = torch.from_numpy(np.load(source / "reference.npz")["tokens"].astype(np.int64))[None]
     actual, expected = (
         torch.log_softmax(either(input_ids=tokens).logits[0].double(), dim=-1).numpy()
@@ -227,6 +306,8 @@ def make(name: str, case: Wrapped) -> None:
         model.save_pretrained(folder)
         saved = load_file(Path(folder) / "model.safetensors")
         config_saved = json.loads((Path(folder) / "config.json").read_text())
+    for part in (config_saved, config_saved["text_config"]):
+        part.pop("pad_token_id", None)
     own = load_file(source / "model.safetensors")
     record = {
         "text": case.text,
@@ -245,15 +326,15 @@ def _origin(name: str, tensor: torch.Tensor, own: dict[str, torch.Tensor]) -> st
     """The tensor of the text model with the same numbers; for experts in one tensor, the name
     of their block.
     """
-    block, found, _ = name.partition(".experts.")
-    if found and name.endswith(("gate_up_proj", "experts.down_proj")):
-        return f"{block.replace('model.language_model', 'model')}.experts"
     same = [
         key
         for key, values in own.items()
         if values.shape == tensor.shape and torch.equal(values.float(), tensor.float())
     ]
     assert len(same) <= 1, (name, same)
+    block, found, _ = name.partition(".experts.")
+    if found and not same:
+        return f"{block.replace('model.language_model', 'model')}.experts"
     return same[0] if same else None
 
 
