@@ -132,6 +132,12 @@ class Checkpoint:
             return Config(str(path), {"quant_method": "modelopt", **settings})
         return self.config.section("quantization_config")
 
+    def open_beside(self, name: str) -> SafetensorsFile:
+        """A small file of weights that are not the model's own, by its path in the folder."""
+        file = SafetensorsFile(self.directory / name)
+        self._files.append(file)
+        return file
+
     def _open(self, name: str) -> SafetensorsFile:
         file = self._open_weights(self.directory / name)
         self._files.append(file)

@@ -22,6 +22,7 @@ from convert.checkpoint import Checkpoint
 from convert.gguf.block_scales import with_block_scales
 from convert.gguf.cut import PlannedFile, cut, plan_file
 from convert.gguf.header import Field, encode_header, lay_out
+from convert.heads.dense import WEIGHTS_FILE, dense_fields, dense_tensor
 from convert.heads.purpose import Purpose, find_purpose
 from convert.heads.ranking import TEMPLATE, TEMPLATE_NAME, ranking_fields, with_ranking
 from convert.heads.sentence_transformers import lowers_texts
@@ -97,9 +98,13 @@ def read_source(
         num_kv_heads=hyper.num_kv_heads,
         num_experts=hyper.num_experts,
     )
+    dense = purpose.dense
+    after = dense_fields(family.name, dense, hyper.sizes["hidden"])
+    files = [checkpoint.open_beside(f"{layer.folder}/{WEIGHTS_FILE}") for layer in dense]
+    tensors += map(dense_tensor, range(len(dense)), dense, files)
     vocabulary = load_vocabulary(directory, with_text(checkpoint.config), hyper.sizes["vocab"])
     source = SourceModel(
-        hyper=replace(hyper, fields=(*hyper.fields, *purpose.fields)),
+        hyper=replace(hyper, fields=(*hyper.fields, *purpose.fields, *after)),
         shape=shape,
         tensors=with_block_scales(family.name, tensors),
         vocabulary=vocabulary,

@@ -28,7 +28,7 @@ from convert.architectures.encoders.xlm_roberta import XLM_ROBERTA, XLM_ROBERTA_
 from convert.architectures.family import Family
 from convert.architectures.gemmas.gemma import GEMMA
 from convert.architectures.gemmas.gemma2 import GEMMA2
-from convert.architectures.gemmas.gemma3 import GEMMA3
+from convert.architectures.gemmas.gemma3 import EMBEDDING_GEMMA, GEMMA3
 from convert.architectures.gemmas.gemma3n import GEMMA3N
 from convert.architectures.gemmas.gemma4 import GEMMA4
 from convert.architectures.hybrid.falcon_h1 import FALCON_H1
@@ -74,6 +74,7 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA,
     GEMMA2,
     GEMMA3,
+    EMBEDDING_GEMMA,
     GEMMA3N,
     GEMMA4,
     PHI3,

@@ -18,8 +18,8 @@ def supported_table() -> str:
     """
     lines = ["| Models | `architectures` in config.json | llama.cpp's name |", "|---|---|---|"]
     for family in sorted(FAMILIES, key=lambda family: family.models.lower()):
-        if family.architectures:  # others are only inside
-            lines.append(f"| {family.models} | {_listed(family.architectures)} | `{family.name}` |")
+        if names := family.architectures or family.headless:  # others are only inside
+            lines.append(f"| {family.models} | {_listed(names)} | `{family.name}` |")
     lines += ["", "Of models that see or hear too, only the part that writes is converted:"]
     lines += ["", "| Models | `architectures` in config.json |", "|---|---|"]
     for wrapper in sorted(WRAPPERS, key=lambda wrapper: wrapper.models.lower()):

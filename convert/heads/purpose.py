@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf import PoolingType
@@ -17,8 +17,15 @@ from convert.architectures.family import Family
 from convert.config import Config
 from convert.errors import UnsupportedModel
 from convert.gguf.header import Field, boolean, string, u32
+from convert.heads.dense import FAMILIES as WITH_DENSE
+from convert.heads.dense import DenseLayer, read_dense
 from convert.heads.ranking import JUDGE, Ranking
-from convert.heads.sentence_transformers import Prompts, read_modules, read_prompts
+from convert.heads.sentence_transformers import (
+    Prompts,
+    not_computed,
+    read_modules,
+    read_prompts,
+)
 from convert.source.card import ModelCard
 from convert.source.folder import folder_name
 
@@ -46,6 +53,7 @@ class Purpose:
     ranks: bool = False  # by the tokens `yes` and `no`, or by those of `ranking`
     ranking: Ranking | None = None
     fields: tuple[Field, ...] = ()
+    dense: tuple[DenseLayer, ...] = ()  # what is after pooling
     notes: tuple[str, ...] = ()
 
     def ranking_by(self, ids: Mapping[str, int]) -> Ranking | None:
@@ -68,8 +76,11 @@ def find_purpose(directory: Path, family: Family, config: Config, card: ModelCar
             f"{directory} is a reranker of a kind that llama.cpp does not compute: only "
             "Qwen3-Reranker's head and prompt are known."
         )
+    if modules.dense and family.name not in WITH_DENSE:
+        raise not_computed(directory, "Dense")
     if modules.pooling is not None:
-        return _pooled(directory, family, config, modules.pooling)
+        purpose = _pooled(directory, family, config, modules.pooling)
+        return replace(purpose, dense=read_dense(directory, modules.dense))
     _check_writes(directory, family, config)
     if is_reranker and family.name in _RANKS:
         ranking = None if scores is None else Ranking(*scores)

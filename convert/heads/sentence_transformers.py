@@ -21,7 +21,7 @@ MODULES_FILE = "modules.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 # By the class's own name: the package's path before it differs between versions.
 # Normalizing changes an embedding's length only, not what it is near to.
-_POOLING, _SCORE = "Pooling", "LogitScore"
+_POOLING, _SCORE, _DENSE = "Pooling", "LogitScore", "Dense"
 _COMPUTED_MODULES = ("Transformer", _POOLING, "Normalize")
 # `pooling_mode` since sentence-transformers 5.4; before, one flag for each kind
 _BY_MODE = {
@@ -42,6 +42,7 @@ class Modules:
 
     pooling: PoolingType | None = None
     scores: tuple[int, int] | None = None  # tokens that mean yes and no, of a reranker
+    dense: tuple[str, ...] = ()  # folders of matrices that a pooled embedding is multiplied by
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,15 @@ class _Module:
 
 
 def read_modules(directory: Path) -> Modules:
-    """Raises `UnsupportedModel` for a module that would be missing from the GGUF, such
-    as a Dense layer after pooling; `MissingFile`, `DamagedCheckpoint`.
+    """Raises `UnsupportedModel` for a module that would be missing from the GGUF;
+    `MissingFile`, `DamagedCheckpoint`.
     """
     modules = _listed(directory)
-    for module in modules:
-        if module.kind not in (*_COMPUTED_MODULES, _SCORE):
-            raise UnsupportedModel(
-                f"{directory} ends in a {module.kind} module ({MODULES_FILE}), which llama.cpp "
-                "does not compute: without it, the embeddings would be others. Use a model with "
-                f"only these modules: {', '.join(_COMPUTED_MODULES)}."
-            )
+    kinds = [module.kind for module in modules]
+    for index, module in enumerate(modules):
+        follows = module.kind == _DENSE and module.path and _POOLING in kinds[:index]
+        if module.kind not in (*_COMPUTED_MODULES, _SCORE) and not follows:
+            raise not_computed(directory, module.kind)
     scores = [module for module in modules if module.kind == _SCORE]
     poolings = [module.path for module in modules if module.kind == _POOLING]
     if len(poolings) > 1 or len(scores) > 1 or (poolings and scores):
@@ -80,7 +79,18 @@ def read_modules(directory: Path) -> Modules:
             f"{_SCORE}; llama.cpp computes one."
         )
     return Modules(
-        _read_pooling(directory, poolings), _read_scores(directory, scores[0]) if scores else None
+        _read_pooling(directory, poolings),
+        _read_scores(directory, scores[0]) if scores else None,
+        tuple(module.path for module in modules if module.kind == _DENSE),
+    )
+
+
+def not_computed(directory: Path, kind: str) -> UnsupportedModel:
+    """What is said of a module of this `kind`."""
+    return UnsupportedModel(
+        f"{directory} ends in a {kind} module ({MODULES_FILE}), which llama.cpp "
+        "does not compute: without it, the embeddings would be others. Use a model with "
+        f"only these modules: {', '.join(_COMPUTED_MODULES)}."
     )
 
 

@@ -21,6 +21,7 @@ _DESCRIPTIONS = re.compile(
     r"|rwkv_vocab_[^/]*\.txt|tokenizer\.jsonl"
     r"|chat_template\.jinja|tokenizer\.model|vocab\.txt|merges\.txt|README\.md"
     r"|additional_chat_templates/[^/]+\.jinja|[0-9][^/]*_[^/]*/config\.json"
+    r"|[0-9][^/]*_Dense/model\.safetensors"  # small: what is after pooling
 )
 
 

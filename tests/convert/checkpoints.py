@@ -26,7 +26,10 @@ SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"))
 # families whose conversion alone is tested, all of them together
-ENCODERS = ("bert", "nomic_bert", "jina_bert", "jina_bert_code", "xlm_roberta", "modern_bert")
+ENCODERS = (
+    *("bert", "nomic_bert", "jina_bert", "jina_bert_code", "xlm_roberta", "modern_bert"),
+    "embedding_gemma",
+)
 NEWER_NAMES = sorted(path.parent.name for path in GOLDEN.glob("newer/*/reference.npz"))
 
 

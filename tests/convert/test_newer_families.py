@@ -165,7 +165,13 @@ def test_a_fault_would_show(fault: str, spoiled: dict[str, NDArray[np.float64]])
 
 @pytest.mark.parametrize(
     ("name", "atol"),
-    [("nomic_bert", 1e-4), ("modern_bert", 3e-4), ("jina_bert", 3e-4), ("jina_bert_code", 3e-4)],
+    [
+        ("nomic_bert", 1e-4),
+        ("modern_bert", 3e-4),
+        ("jina_bert", 3e-4),
+        ("jina_bert_code", 3e-4),
+        ("embedding_gemma", 1e-3),
+    ],
 )
 def test_embeddings_are_those_of_transformers(
     name: str, atol: float, converted: dict[str, dict[str, Path]]

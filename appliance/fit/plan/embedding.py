@@ -27,6 +27,7 @@ _ENCODERS = frozenset(
         "jina-bert-v2",
         "jina-bert-v3",
         "eurobert",
+        "gemma-embedding",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Gemma 3: QK norms, two rotations.
+"""Gemma 3 and EmbeddingGemma: QK norms, two rotations.
 
 Knows no tokenizers.
 """
@@ -14,6 +14,7 @@ from convert.architectures.decoder import (
     feed_forward_rules,
     outer_rules,
     qk_norm_rules,
+    with_fields,
 )
 from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.gemmas.gemma2 import NORM_RULES
@@ -21,7 +22,7 @@ from convert.architectures.gemmas.gemma_attention import check_attention_scale
 from convert.architectures.windows import window_fields
 from convert.config import Config
 from convert.errors import UnsupportedModel
-from convert.gguf.header import f32
+from convert.gguf.header import boolean, f32, u32
 
 LOCAL_THETA = 10000.0
 
@@ -52,6 +53,13 @@ DECODER = Decoder(
     },
 )
 
+# Sees to both sides, in windows that reach half their length to either, as transformers' do.
+EMBEDDING_DECODER = replace(
+    DECODER,
+    name="gemma-embedding",
+    fixed={**DECODER.fixed, "use_bidirectional_attention": True},
+)
+
 RULES = (
     *outer_rules(norm=Rows.ONE_PLUS),
     *NORM_RULES,
@@ -62,8 +70,23 @@ RULES = (
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    text = config.with_defaults(DECODER.defaults)
-    hyper = DECODER.read(text, tensor_names)
+    return _read(DECODER, config, tensor_names)
+
+
+def read_embedding(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    hyper = _read(EMBEDDING_DECODER, config, tensor_names)
+    name = EMBEDDING_DECODER.name
+    # llama.cpp knows no window of this architecture by itself
+    return with_fields(
+        hyper,
+        boolean(f"{name}.attention.causal", False),
+        u32(f"{name}.attention.sliding_window", config.integer("sliding_window")),
+    )
+
+
+def _read(decoder: Decoder, config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    name, text = decoder.name, config.with_defaults(decoder.defaults)
+    hyper = decoder.read(text, tensor_names)
     check_attention_scale(text, hyper, num_layers_of_largest=62)
     if text.sliding_rope.text("rope_type") != "default":
         raise UnsupportedModel(
@@ -72,12 +95,32 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
         )
     fields = [
         *hyper.fields,
-        *window_fields("gemma3", text, hyper.num_layers, usual_period=6),
-        f32("gemma3.rope.freq_base_swa", text.sliding_rope.number("rope_theta", LOCAL_THETA)),
+        *window_fields(name, text, hyper.num_layers, usual_period=6),
+        f32(f"{name}.rope.freq_base_swa", text.sliding_rope.number("rope_theta", LOCAL_THETA)),
     ]
     if "final_logit_softcapping" in text:
-        fields.append(f32("gemma3.final_logit_softcapping", text.number("final_logit_softcapping")))
+        fields.append(
+            f32(f"{name}.final_logit_softcapping", text.number("final_logit_softcapping"))
+        )
     return replace(hyper, fields=tuple(fields))
+
+
+EMBEDDING_GEMMA = Family(
+    name=EMBEDDING_DECODER.name,
+    models="EmbeddingGemma: embeddings",
+    architectures=(),
+    headless=("Gemma3TextModel",),
+    model_types=(),
+    rules=RULES,
+    read_config=read_embedding,
+    spellings=SPELLINGS,
+)
+
+
+def _that_embeds(config: Config) -> Family | None:
+    sees_both_sides = config.values.get("use_bidirectional_attention") is True
+    is_headless = any(name in EMBEDDING_GEMMA.headless for name in config.architectures)
+    return EMBEDDING_GEMMA if sees_both_sides and is_headless else None
 
 
 GEMMA3 = Family(
@@ -89,4 +132,5 @@ GEMMA3 = Family(
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,
+    variant=_that_embeds,
 )

@@ -5,13 +5,14 @@ modules that a GGUF could not hold.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gguf import GGUFReader, PoolingType
 
-from convert.errors import DamagedCheckpoint, UnsupportedModel
+from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.pipeline import Job, convert
 from tests.convert.checkpoints import golden_checkpoint
 
@@ -110,4 +111,45 @@ def test_a_list_of_modules_that_is_none(tmp_path: Path) -> None:
     source = golden_checkpoint("bert", tmp_path / "bert")
     (source / "modules.json").write_text('["Dense"]')
     with pytest.raises(DamagedCheckpoint, match=r"modules\.json is not a list of modules"):
+        pooling_of(source, tmp_path)
+
+
+def spoil_dense(source: Path, **changes: Any) -> None:
+    path = source / "3_Dense" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bias": True}, "a bias or an activation"),
+        ({"activation_function": "torch.nn.modules.activation.Tanh"}, r"an activation \(Tanh\)"),
+        ({"out_features": 32}, "needs to begin and to end with the 64 of the model"),
+        ({"in_features": 64}, "make 96 numbers of 64 and 64 of 64"),
+    ],
+)
+def test_dense_modules_that_llama_cpp_would_compute_otherwise(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    source = golden_checkpoint("embedding_gemma", tmp_path / "gemma")
+    spoil_dense(source, **changes)
+    with pytest.raises(UnsupportedModel, match=reason):
+        pooling_of(source, tmp_path)
+
+
+def test_a_dense_module_without_its_own_matrix(tmp_path: Path) -> None:
+    source = golden_checkpoint("embedding_gemma", tmp_path / "gemma")
+    (source / "3_Dense" / "model.safetensors").unlink()
+    with pytest.raises(MissingFile, match=r"3_Dense/model\.safetensors"):
+        pooling_of(source, tmp_path)
+    shutil.copy(source / "2_Dense" / "model.safetensors", source / "3_Dense")
+    with pytest.raises(DamagedCheckpoint, match=r"linear\.weight of the shape \[64, 96\] alone"):
+        pooling_of(source, tmp_path)
+
+
+def test_one_dense_module_is_one_too_few(tmp_path: Path) -> None:
+    source = golden_checkpoint("embedding_gemma", tmp_path / "gemma")
+    names = ("Transformer", "Pooling", "Dense", "Normalize")
+    save_modules(source, *(f"sentence_transformers.models.{name}" for name in names))
+    with pytest.raises(UnsupportedModel, match="1 Dense modules after pooling"):
         pooling_of(source, tmp_path)
