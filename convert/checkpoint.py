@@ -123,7 +123,7 @@ class Checkpoint:
     def _quantization_config(self) -> Config:
         """What the checkpoint says of its quantization, in one of the places where it may."""
         for config in (self.config, self.config.section("text_config")):
-            for key in ("quantization_config", "compression_config"):
+            for key in ("quantization_config", "compression_config", "quantization"):
                 if isinstance(config.values.get(key), dict):
                     return config.section(key)
         path = self.directory / QUANTIZATION_FILE

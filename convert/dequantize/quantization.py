@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 
 from convert.config import Config
 from convert.dequantize.fp8 import is_scaled_fp8
+from convert.dequantize.mlx import is_mlx
 from convert.dequantize.numbers.packed_whole import PackedWhole
 from convert.dequantize.refused import check_is_no_smoothquant, check_method
 from convert.dequantize.repack import ScaleRounding
@@ -98,6 +99,8 @@ def _find_scheme(
     )
     if method is None and any(is_scaled_fp8(parts) for parts in modules.values()):
         return BY_METHOD["fp8"]
+    if method is None and any(is_mlx(parts) for parts in modules.values()):
+        return BY_METHOD["mlx"]
     if is_packed:
         check_is_no_smoothquant(modules.values())
     if not config.values or not is_packed:

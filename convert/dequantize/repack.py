@@ -168,6 +168,28 @@ def _odd_part(number: int) -> int:
 _BY_DIGITS = sorted(range(-31, 31), key=lambda number: (_odd_part(number), abs(number)))
 
 
+def pack_offset(
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    ggml_type: Type,
+    name: str,
+    rounding: ScaleRounding,
+) -> NDArray[np.uint8]:
+    """Blocks of 32 numbers from zero up, (rows, blocks, 32), and the d and m of each, (rows,
+    blocks, 1), as Q4_1 or Q5_1. Raises `Unrepresentable`.
+    """
+    try:
+        parts = [_f16(scales, rounding), _f16(offsets, rounding)]
+    except OverflowError as error:
+        raise Unrepresentable(
+            f"{name}: its scales are too large for {ggml_type.name}. Choose BF16 or F32."
+        ) from error
+    if ggml_type == Type.Q5_1:
+        parts.append(np.packbits(codes >> np.uint8(4), axis=2, bitorder="little"))
+    return np.concatenate([*parts, _halves(codes)], axis=2).reshape(len(codes), -1)
+
+
 def pack_mxfp4(codes: NDArray[np.uint8], powers: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """E2M1 numbers, (rows, items), and the E8M0 of each 32 of them, as blocks of MXFP4."""
     blocks = codes.reshape(len(codes), -1, BLOCK_ITEMS)

@@ -17,6 +17,7 @@ from convert.dequantize.fp4 import mx4_weight, turned_mx4_weight
 from convert.dequantize.fp8 import fp8_parts
 from convert.dequantize.gptq import awq_weight, gptq_weight, of_module
 from convert.dequantize.hqq import hqq_parts
+from convert.dequantize.mlx import mlx_parts
 from convert.dequantize.modelopt import modelopt_parts
 from convert.dequantize.quark import quark_parts
 from convert.dequantize.torchao import torchao_parts
@@ -233,6 +234,13 @@ SCHEMES: tuple[Scheme, ...] = (
         "`Int4Tensor`; not those in a GPU's layout",
         kept_as="whole numbers around zero: up to 4 bits `Q4_0`, else `Q8_0`; see below",
         read_module=torchao_parts,
+    ),
+    Scheme(
+        method="mlx",
+        title="MLX (mlx-lm, mlx-community), which writes no `quant_method`",
+        reads="`affine` of 2 to 8 bits, in any groups, with layers of their own settings",
+        kept_as="up to 4 bits `Q4_1`, `Q5_1`; 5 bits `Q5_1`; see below",
+        read_module=mlx_parts,
     ),
     Scheme(
         method="quark",

@@ -34,6 +34,10 @@ TYPES = {
     "gptq-4-asymmetric": ["Q5_0", "Q8_0"],
     "gptq-4-version-2": ["Q5_0", "Q8_0"],
     "gptq-8": ["Q8_0"],
+    "mlx-2": ["Q4_1", "Q5_1"],
+    "mlx-3": ["Q4_1", "Q5_1"],
+    "mlx-4": ["Q4_1", "Q5_1"],
+    "mlx-5": ["Q5_1"],
     "mxfp4": ["MXFP4"],
     "quark-int4": ["Q4_0", "Q4_1", "Q5_0", "Q8_0"],
     "quark-mxfp4": ["MXFP4"],
@@ -106,5 +110,5 @@ def test_blocks_hold_the_same_numbers(name: str) -> None:
 
 
 def test_every_golden_file_is_looked_at() -> None:
-    assert len(NAMES) == 41
+    assert len(NAMES) == 48
     assert set(TYPES) <= set(NAMES)

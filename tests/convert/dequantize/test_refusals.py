@@ -50,6 +50,7 @@ def read(
         ("quark-int4", {"global_quant_config": {"weight": [{}, {}]}}, "in several steps"),
         ("bitnet", {"quantization_mode": "online"}, "quantized when the model is loaded"),
         ("bitnet", {"use_rms_norm": True}, "norms in front of them"),
+        ("mlx-4", {"layer": {"mode": "nvfp4"}}, "mode = 'nvfp4'; of MLX's, affine can be read"),
         ("gptq-4", {"checkpoint_format": "marlin"}, "checkpoint_format = 'marlin'"),
         ("gptq-4", {"bits": 5}, "bits = 5; of this scheme 2, 3, 4, 8"),
         ("awq", {"version": "gemv"}, "version = 'gemv'"),
