@@ -58,9 +58,9 @@ class MlxWeight(QuantizedWeight):
     def read_packed(self, start: int, stop: int, ggml_type: Type) -> NDArray[np.uint8]:
         numbers, scales, biases = self._read(start, stop)
         each = self.group_size // BLOCK_ITEMS
-        halves = [np.repeat(part, each, axis=1)[:, :, None] for part in (scales, biases)]
+        d, m = (np.repeat(part, each, axis=1)[:, :, None] for part in (scales, biases))
         codes = numbers.reshape(len(numbers), -1, BLOCK_ITEMS)
-        return pack_offset(codes, *halves, ggml_type, self.name, self.shared.rounding)
+        return pack_offset(codes, d, m, ggml_type, self.name, self.shared.rounding)
 
     def _read(
         self, start: int, stop: int
