@@ -33,7 +33,11 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, num_bytes: int, resume_key: str | None = None) -> None:
-        if path.is_dir():
+        try:
+            is_directory = path.is_dir()
+        except OSError as error:
+            raise _not_creatable(path, error) from error
+        if is_directory:
             raise BadInput(f"{path} is a directory. Remove it or choose another name.")
         self.path = path
         self._is_resumable = resume_key is not None
@@ -132,7 +136,15 @@ def _open(path: Path, flags: int) -> int:
     try:
         return os.open(path, flags, 0o644)
     except OSError as error:
-        raise BadInput(f"{path.parent} cannot be written to: {error.strerror}.") from error
+        raise _not_creatable(path, error) from error
+
+
+def _not_creatable(path: Path, error: OSError) -> BadInput:
+    if error.errno == errno.ENAMETOOLONG:
+        return BadInput(
+            f"{path} is too long a name for a file there. Choose a shorter one with --name."
+        )
+    return BadInput(f"{path.parent} cannot be written to: {error.strerror}.")
 
 
 def sync_directory(directory: Path) -> None:

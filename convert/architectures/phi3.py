@@ -45,7 +45,8 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     hyper = replace(hyper, sizes=sizes)
     if config.rope.text("rope_type") != "longrope":
         return hyper
-    original = config.rope.integer("original_max_position_embeddings")
+    # as transformers does, also where `rope_parameters` says something else
+    original = config.integer("original_max_position_embeddings")
     attention_factor = longrope_attention_factor(
         config.rope, config.integer("max_position_embeddings"), original
     )

@@ -10,6 +10,7 @@ import pytest
 from gguf import GGUFReader
 
 from convert.__main__ import main
+from convert.errors import UnsupportedModel
 from convert.pipeline import Job, convert
 from tests.convert.checkpoints import change_config, golden_checkpoint
 
@@ -177,3 +178,29 @@ def test_a_window_that_a_config_of_mistral_leaves_out_is_not_none(
     assert value(path, "llama.context_length") == context_length
     cut = [note for note in plan_notes(source, capsys) if "4096 tokens instead of 8192" in note]
     assert len(cut) == (context_length == 4096)
+
+
+def test_the_scale_of_experts_that_a_config_of_deepseek_leaves_out(tmp_path: Path) -> None:
+    source = golden_checkpoint("deepseek_v3", tmp_path / "deepseek_v3")
+    change_config(source, lambda config: config.pop("routed_scaling_factor"))
+    path = convert_to_f32(source, tmp_path)
+    assert value(path, "deepseek2.expert_weights_scale") == 2.5
+
+
+def test_where_longrope_begins_is_said_outside_of_it(tmp_path: Path) -> None:
+    """As transformers has it, where both say something."""
+    source = golden_checkpoint("phi4_mini", tmp_path / "phi4_mini")
+    expected = convert_to_f32(source, tmp_path / "plain").read_bytes()
+    change_config(
+        source,
+        lambda config: config["rope_parameters"].update(original_max_position_embeddings=64),
+    )
+    assert convert_to_f32(source, tmp_path / "other").read_bytes() == expected
+
+
+def test_exaone_with_a_window_that_no_layer_has_is_refused(tmp_path: Path) -> None:
+    """transformers rotates no layer of such a model."""
+    source = golden_checkpoint("exaone4", tmp_path / "exaone4")
+    change_config(source, lambda config: config.update(sliding_window=4096))
+    with pytest.raises(UnsupportedModel, match="set sliding_window to null"):
+        convert_to_f32(source, tmp_path / "out")

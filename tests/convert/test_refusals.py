@@ -257,6 +257,14 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "must be a plain file name (got 'caf\\udce9')",
         options="--name caf\udce9",
     )
+    for length in (240, 300):  # as a file's name, and already without what is put around it
+        assert_refused(
+            source,
+            tmp_path / "out",
+            capsys,
+            "too long a name for a file there. Choose a shorter one with --name",
+            options="--name " + "a" * length,
+        )
     assert_refused(
         source,
         tmp_path / "out",

@@ -93,6 +93,12 @@ def read_exaone4(config: Config, tensor_names: frozenset[str]) -> Hyperparameter
             f"{'a' if slides else 'no'} sliding window; llama.cpp's exaone4 slides one in models "
             f"of {SLIDING_LAYERS} layers and in no others."
         )
+    if has_window and not slides:
+        raise UnsupportedModel(
+            f"{config.path} has sliding_window = {config.values['sliding_window']} and no layer "
+            "that slides: transformers then rotates none, and llama.cpp's exaone4 all. Where the "
+            "model was trained without a window, set sliding_window to null."
+        )
     if not slides:
         return hyper
     windows = window_fields("exaone4", config, hyper.num_layers, usual_period=4)

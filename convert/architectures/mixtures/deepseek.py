@@ -84,6 +84,7 @@ RULES = (
 
 
 def read_v3(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    config = config.with_defaults({"routed_scaling_factor": 2.5})
     hyper = _read(config, tensor_names)
     hyper = with_routing(NAME, hyper, config, default_dense=3, gating=SIGMOID)
     features = tuple(
