@@ -204,3 +204,16 @@ def test_exaone_with_a_window_that_no_layer_has_is_refused(tmp_path: Path) -> No
     change_config(source, lambda config: config.update(sliding_window=4096))
     with pytest.raises(UnsupportedModel, match="set sliding_window to null"):
         convert_to_f32(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("factor", [None, 1, 2.0])
+def test_lfm2_with_scaled_experts_is_refused(factor: float | None, tmp_path: Path) -> None:
+    source = golden_checkpoint("lfm2_moe", tmp_path / "lfm2_moe")
+    change_config(source, lambda config: config.pop("routed_scaling_factor", None))
+    if factor is not None:
+        change_config(source, lambda config: config.update(routed_scaling_factor=factor))
+    if factor != 2.0:
+        assert convert_to_f32(source, tmp_path / "out").exists()
+        return
+    with pytest.raises(UnsupportedModel, match=r"routed_scaling_factor = 2\.0"):
+        convert_to_f32(source, tmp_path / "out")

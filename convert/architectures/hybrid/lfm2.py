@@ -41,7 +41,12 @@ DECODER = Decoder(
 MOE_DECODER = replace(
     DECODER,
     name="lfm2moe",
-    fixed={"conv_bias": False, "use_expert_bias": True, "norm_topk_prob": True},
+    fixed={
+        "conv_bias": False,
+        "use_expert_bias": True,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 1.0,  # llama.cpp does not read it
+    },
 )
 
 _OUTER = (
