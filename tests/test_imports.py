@@ -66,7 +66,9 @@ LAYERS: dict[str, frozenset[str]] = {
     | {"appliance.web", "appliance.time_limit"},
     "appliance.fleet": RECORDS
     | LEAVES
-    | {"appliance.api", "appliance.launch", "appliance.gateway"},
+    | {"appliance.api", "appliance.launch", "appliance.gateway"}
+    # what is simulated is the engine itself: docs/decisions/0064
+    | {"appliance.engine"},
     "appliance.cli": RECORDS
     | LEAVES
     | {

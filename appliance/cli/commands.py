@@ -14,6 +14,7 @@ from appliance.cli.bench.commands import BENCH_COMMANDS
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
 from appliance.cli.completion.commands import COMPLETION_COMMANDS
+from appliance.cli.fleet.commands import FLEET_COMMANDS
 from appliance.cli.keys.arguments import add_key_arguments
 from appliance.cli.models.commands import MODEL_COMMANDS
 from appliance.cli.running.commands import REACHED_BY, RUNNING_COMMANDS
@@ -245,6 +246,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=("price_per_hour", "watts", "gco2_per_kwh", "state_dir"),
         add_arguments=_usage_arguments,
     ),
+    *FLEET_COMMANDS,
     Command(
         name="launch",
         summary="Start a coding agent or another client with a model of a running server",

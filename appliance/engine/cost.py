@@ -108,7 +108,7 @@ class StepCost:
     """
 
     def __init__(self, attention: AttentionCost) -> None:
-        self._attention = attention
+        self.attention = attention
         self._lines: dict[int, _Line] = {}
         self._known: list[int] = []  # the buckets that have one, ascending
         self._slope_per_row = {False: 0.0, True: 0.0}  # of all buckets that are tiled, or are not
@@ -120,7 +120,7 @@ class StepCost:
         """
         num_foreign = max(num_rows * num_cells - num_attended, 0)
         return StepShape(
-            num_rows, (num_attended + self._attention.foreign_cell * num_foreign) / num_rows
+            num_rows, (num_attended + self.attention.foreign_cell * num_foreign) / num_rows
         )
 
     def observe(self, shape: StepShape, elapsed_ms: float) -> None:
@@ -129,7 +129,7 @@ class StepCost:
         expected_ms = self.estimate_ms(shape)
         if expected_ms:
             elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
-        bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= self._attention.tiled_rows
+        bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= self.attention.tiled_rows
         if bucket not in self._lines:
             self._lines[bucket] = _Line(last_step=self._num_steps)
             insort(self._known, bucket)
@@ -224,7 +224,7 @@ class StepCost:
         """How many cells, up to `most`, a row may look past before one stream is slowed
         by `share`.
         """
-        slope = self._slope_per_row[False] * self._attention.foreign_cell
+        slope = self._slope_per_row[False] * self.attention.foreign_cell
         alone_ms = self.estimate_ms(StepShape(1, 0.0))
         if alone_ms is None or slope <= 0:
             return most
@@ -296,7 +296,7 @@ class StepCost:
         lines = [
             (bucket, line)
             for bucket, line in self._lines.items()
-            if (bucket >= self._attention.tiled_rows) is is_tiled
+            if (bucket >= self.attention.tiled_rows) is is_tiled
         ]
         spread = sum(line.spread for _, line in lines) + _SURE_CELLS**2
         return max(sum(line.together / bucket for bucket, line in lines) / spread, 0.0)
@@ -310,7 +310,7 @@ class StepCost:
         line = self._lines[bucket]
         return line.at(
             cells_per_row,
-            line.slope(self._slope_per_row[bucket >= self._attention.tiled_rows] * bucket),
+            line.slope(self._slope_per_row[bucket >= self.attention.tiled_rows] * bucket),
         )
 
 

@@ -3,7 +3,8 @@
 Knows nothing of what it means.
 
 One small JSON file per model, KV type, CPU path, thread count and machine: anything
-else has other times.
+else has other times. It also says what it is of, for whoever plans with it
+(appliance/fleet/measured.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import logging
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from appliance.engine.cost import StepCost
@@ -20,9 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 class StepTimes:
-    """The file in `folder` for one `fingerprint`; without a folder nothing is kept."""
+    """The file in `folder` for one `fingerprint`; without a folder nothing is kept. `about`
+    is what it says it is of.
+    """
 
-    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+    def __init__(
+        self, folder: Path | None, fingerprint: str, about: Mapping[str, str | float] = {}
+    ) -> None:
+        self._about = about
         self._path = None if folder is None else folder / f"{fingerprint}.json"
 
     def load(self, cost: StepCost) -> bool:
@@ -30,7 +38,9 @@ class StepTimes:
         if self._path is None:
             return False
         try:
-            cost.restore(json.loads(self._path.read_text("utf-8")))
+            record = json.loads(self._path.read_text("utf-8"))
+            record.pop("about", None)
+            cost.restore(record)
         except FileNotFoundError:
             return False
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -48,7 +58,9 @@ class StepTimes:
         temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(cost.state()), "utf-8")
+            about = {**self._about, **asdict(cost.attention)}
+            record: dict[str, object] = {**cost.state(), "about": about}
+            temporary.write_text(json.dumps(record), "utf-8")
             temporary.replace(self._path)
         except OSError as error:
             _log.warning("step times could not be written to %s: %s", self._path, error)

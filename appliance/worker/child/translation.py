@@ -118,7 +118,23 @@ def step_times(config: WorkerConfig) -> StepTimes:
         *_on_gpus(config),
     )
     folder = Path(config.step_times_dir) if config.step_times_dir else None
-    return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
+    path = Path(config.model_path)
+    return StepTimes(folder, fingerprint(path, *parts), _measured(config, path.stem))
+
+
+def _measured(config: WorkerConfig, model: str) -> dict[str, str | float]:
+    """As appliance/fleet/measured.py reads it."""
+    return {
+        "model": model,
+        "machine": machine_name(),
+        "ctx": config.ctx,
+        "slots": config.sizes.slots,
+        "kv_cells": config.sizes.kv_cells,
+        "max_rows": config.sizes.max_rows,
+        "kept_cells": config.resident_prefix_cells,
+        "kept_s": config.prefix_ttl_s,
+        "max_stall_ms": config.max_stall_ms,
+    }
 
 
 def prefix_files(config: WorkerConfig) -> PrefixFiles | None:

@@ -1,0 +1,1 @@
+"""What a user asks of a fleet, at the terminal."""

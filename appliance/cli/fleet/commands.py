@@ -1,0 +1,94 @@
+"""`fleet` as an entry of the table of commands, with its flags. Knows nothing of its work."""
+
+from __future__ import annotations
+
+import argparse
+
+from appliance.cli.chat.commands import positive
+from appliance.cli.command import Command
+from appliance.settings import ServeSettings
+
+
+def _fleet(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli.fleet import plan
+
+    return plan.run(settings, args)
+
+
+def _above_zero(text: str) -> float:
+    """An argparse type."""
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0 (got {text!r})")
+    return number
+
+
+def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("plan",), help="What to do: plan a fleet on paper")
+    parser.add_argument(
+        "fleet_model",
+        nargs="?",
+        metavar="MODEL",
+        help="A model that was served on this machine before, by its name or the beginning of its "
+        "file's",
+    )
+    parser.add_argument(
+        "--node",
+        metavar="FILE",
+        help="What was measured on another machine instead: a file of `step-times` in its state "
+        "directory",
+    )
+    parser.add_argument(
+        "--requests-per-day", type=_above_zero, required=True, metavar="NUMBER", help="Of all users"
+    )
+    for flag, default, text in (
+        ("--prompt", 200, "Tokens that a turn's prompt adds to its chat"),
+        ("--answer", 200, "Tokens of an answer"),
+        ("--turns", 1, "Turns of a chat"),
+    ):
+        parser.add_argument(
+            flag,
+            type=positive,
+            default=default,
+            metavar="NUMBER",
+            help=f"{text} (default: {default})",
+        )
+    for flag, value, text in (
+        ("--system", 0.0, "Tokens in front of every chat, the same for all"),
+        ("--peak", 2.5, "Requests of the busiest hour, as a multiple of the mean hour's"),
+        ("--first-token-s", 2.0, "Seconds to the first token that 95 of 100 requests keep to"),
+    ):
+        parser.add_argument(
+            flag,
+            type=_above_zero,
+            default=value,
+            metavar="NUMBER",
+            help=f"{text} (default: {value:g})",
+        )
+    parser.add_argument(
+        "--policy",
+        choices=("prefix", "least_tokens", "round_robin", "random2"),
+        default="prefix",
+        help="How requests are routed (default: prefix)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object instead of a table"
+    )
+
+
+FLEET_COMMANDS = (
+    Command(
+        name="fleet",
+        summary="Plan how many machines a load needs, and what they cost",
+        description="`appliance fleet plan MODEL --requests-per-day N`: nodes like this machine "
+        "for the busiest hour of a day, by a formula and by a simulation with the scheduler itself "
+        "and the step times that were measured here, and what they cost with --price-per-hour, "
+        "--watts and --gco2-per-kwh. Exit code 1: it cannot be done, or nothing was measured.",
+        run=_fleet,
+        options=("price_per_hour", "watts", "gco2_per_kwh", "state_dir"),
+        add_arguments=_fleet_arguments,
+    ),
+)

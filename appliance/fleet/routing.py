@@ -1,0 +1,146 @@
+"""To which node a request goes.
+
+Knows neither Ray nor engines: a node is a number, with what is known of its queue and of
+the prefixes that it has.
+
+A prompt is known by the fingerprints of its blocks, each of all tokens up to its end: the
+longest known prefix is found by looking up one after the other, and a node's are some bytes
+for each block instead of its tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from enum import Enum
+
+BLOCK_TOKENS = 64
+
+
+class Policy(str, Enum):
+    """`prefix`: where the answer begins soonest, known prefixes and queues considered;
+    `least_tokens`: where the fewest tokens wait; `random2`: of two by chance, that one of
+    them.
+    """
+
+    PREFIX = "prefix"
+    LEAST_TOKENS = "least_tokens"
+    ROUND_ROBIN = "round_robin"
+    RANDOM2 = "random2"
+
+
+Fingerprints = Seq[bytes]  # of a prompt's whole blocks, in order
+
+
+def fingerprints(tokens: Seq[int]) -> list[bytes]:
+    """8 bytes for each whole block (BLAKE2b, chained: https://www.rfc-editor.org/rfc/rfc7693)."""
+    found, last = list[bytes](), b""
+    for start in range(0, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
+        block = b"".join(
+            token.to_bytes(8, "little") for token in tokens[start : start + BLOCK_TOKENS]
+        )
+        last = hashlib.blake2b(last + block, digest_size=8).digest()
+        found.append(last)
+    return found
+
+
+class KnownPrefixes:
+    """Fingerprints of what one node has computed, the oldest forgotten first."""
+
+    def __init__(self, most_blocks: int) -> None:
+        self._most = most_blocks
+        self._blocks: OrderedDict[bytes, None] = OrderedDict()
+
+    def add(self, prints: Fingerprints) -> None:
+        for block in reversed(prints):  # so that a prefix outlives what follows it
+            self._blocks[block] = None
+            self._blocks.move_to_end(block)
+        while len(self._blocks) > self._most:
+            self._blocks.popitem(last=False)
+
+    def num_tokens(self, prints: Fingerprints) -> int:
+        """Of the longest prefix that is known."""
+        known = 0
+        for block in prints:
+            if block not in self._blocks:
+                break
+            known += 1
+        return known * BLOCK_TOKENS
+
+    def clear(self) -> None:
+        self._blocks.clear()
+
+
+@dataclass
+class RoutedNode:
+    """What a router knows of one node."""
+
+    known: KnownPrefixes
+    prompt_token_ms: float  # what computing a token of a prompt takes it
+    token_ms: float  # and one of an answer, beside as many others as it has slots
+    is_up: bool = True
+    # tokens that were routed there and are not done yet, by request
+    prompt_tokens: dict[int, int] = field(default_factory=dict)
+    answer_tokens: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def num_waiting_tokens(self) -> int:
+        return sum(self.prompt_tokens.values()) + sum(self.answer_tokens.values())
+
+    def wait_ms(self) -> float:
+        """Until a prompt that comes now is begun, if those before it are computed first."""
+        return sum(self.prompt_tokens.values()) * self.prompt_token_ms + (
+            self.token_ms * len(self.answer_tokens)
+        )
+
+
+class Router:
+    """Chooses, and keeps what it knows of the nodes. For one thread."""
+
+    def __init__(
+        self, policy: Policy, nodes: Seq[RoutedNode], rng: random.Random | None = None
+    ) -> None:
+        self._policy = policy
+        self.nodes = list(nodes)
+        self._rng = rng or random.Random()
+        self._turn = 0
+
+    def choose(self, prints: Fingerprints, num_tokens: int) -> int | None:
+        """The node for a prompt of `num_tokens`; None where none is up."""
+        up = [at for at, node in enumerate(self.nodes) if node.is_up]
+        if not up:
+            return None
+        if self._policy is Policy.ROUND_ROBIN:
+            self._turn += 1
+            return up[self._turn % len(up)]
+        if self._policy is Policy.RANDOM2:
+            up = self._rng.sample(up, min(2, len(up)))
+        if self._policy is Policy.PREFIX:
+            return min(up, key=lambda at: (self._begins_ms(at, prints, num_tokens), at))
+        return min(up, key=lambda at: (self.nodes[at].num_waiting_tokens, at))
+
+    def routed(
+        self, at: int, request_id: int, prints: Fingerprints, num_tokens: int, num_answer: int
+    ) -> None:
+        """That a request went there."""
+        node = self.nodes[at]
+        node.prompt_tokens[request_id] = num_tokens - node.known.num_tokens(prints)
+        node.answer_tokens[request_id] = num_answer
+        node.known.add(prints)
+
+    def began(self, at: int, request_id: int) -> None:
+        """Its prompt is computed."""
+        self.nodes[at].prompt_tokens.pop(request_id, None)
+
+    def ended(self, at: int, request_id: int) -> None:
+        """Answered, or not to be answered there."""
+        self.nodes[at].prompt_tokens.pop(request_id, None)
+        self.nodes[at].answer_tokens.pop(request_id, None)
+
+    def _begins_ms(self, at: int, prints: Fingerprints, num_tokens: int) -> float:
+        node = self.nodes[at]
+        num_new = num_tokens - node.known.num_tokens(prints)
+        return node.wait_ms() + num_new * node.prompt_token_ms

@@ -1,0 +1,111 @@
+"""A fleet whose steps take what a formula says does what can be counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.errors import BadRequest
+from appliance.fleet.capacity import (
+    Target,
+    bill,
+    nodes_on_paper,
+    plan,
+    seconds_per_request,
+    tokens_per_s,
+)
+from appliance.fleet.demand import DAY_S, Demand
+from appliance.fleet.routing import Policy
+from appliance.fleet.simulation import Outcome, Simulation
+from tests.fleet.nodes import linear_node
+
+ALONE = Demand(requests_per_day=DAY_S / 1000, prompt_tokens=100, answer_tokens=11, peak=1.0)
+CHATS = Demand(
+    requests_per_day=40_000,
+    prompt_tokens=60,
+    answer_tokens=40,
+    turns=5,
+    system_tokens=200,
+    think_s=5.0,
+)
+
+
+def simulated(
+    demand: Demand, num_nodes: int, policy: Policy, per_s: float, num_requests: int = 100
+) -> Outcome:
+    nodes = [linear_node()] * num_nodes
+    return Simulation(demand, nodes, policy, per_s=per_s).run(num_requests)
+
+
+def test_a_request_alone_takes_its_steps_and_no_more() -> None:
+    outcome = simulated(ALONE, 1, Policy.PREFIX, ALONE.peak_per_s, 5)
+    assert len(outcome.served) == 4  # the first fifth is left out
+    for each in outcome.served:
+        assert each.first_s == pytest.approx(0.120)  # 20 + 100 ms
+        assert each.total_s == pytest.approx(0.120 + 10 * 0.021)
+    assert outcome.cached_share == 0
+    assert outcome.num_refused == 0
+
+
+def test_turns_find_what_was_said_before() -> None:
+    outcome = simulated(CHATS, 1, Policy.PREFIX, 0.2)
+    assert CHATS.mean_prompt_tokens == 200 + 2 * 100 + 60
+    assert CHATS.known_share == pytest.approx(1 - 61 / 460)
+    assert outcome.cached_share == pytest.approx(CHATS.known_share, abs=0.02)
+
+
+def test_routing_by_prefix_computes_less_than_taking_turns() -> None:
+    shares = {
+        policy: simulated(CHATS, 4, policy, 2.0, 300).cached_share
+        for policy in (Policy.PREFIX, Policy.ROUND_ROBIN)
+    }
+    assert shares[Policy.PREFIX] > shares[Policy.ROUND_ROBIN] + 0.1
+
+
+def test_the_same_seed_is_the_same_day() -> None:
+    first, second = (simulated(CHATS, 2, Policy.RANDOM2, 1.0) for _ in range(2))
+    assert first.served == second.served
+
+
+def test_on_paper_a_request_is_its_new_tokens_and_its_share_of_steps() -> None:
+    node = linear_node()
+    demand = Demand(requests_per_day=DAY_S * 4, prompt_tokens=236, answer_tokens=100, peak=2.5)
+    # 256 ms for the prompt in a step of 236 rows, 24 ms for each step of four answers
+    assert seconds_per_request(demand, node) == pytest.approx(0.256 + 100 * 0.024 / 4, rel=0.01)
+    assert nodes_on_paper(demand, node) == 13  # 10 a second, 0.856 s each, 0.7 of a node
+    speeds = tokens_per_s(node, (1, 4), 100)
+    assert speeds == pytest.approx({1: 1000 / 21, 4: 4000 / 24})
+
+
+def test_the_least_number_that_keeps_the_promise_is_found() -> None:
+    demand = Demand(requests_per_day=DAY_S, prompt_tokens=236, answer_tokens=100, peak=3.0)
+    found = plan(demand, linear_node(), Target(first_s=1.0), Policy.LEAST_TOKENS)
+    chosen = found.chosen
+    assert chosen.suffices
+    assert [each.suffices for each in found.tried] == sorted(each.suffices for each in found.tried)
+    assert chosen.outcome.first_s(0.95) <= 1.0
+    before = [each for each in found.tried if each.num_nodes == chosen.num_nodes - 1]
+    assert [each.suffices for each in before] == [False]
+    day = bill(chosen.num_nodes, price_per_hour=0.05, watts=30.0, gco2_per_kwh=400.0)
+    assert day.node_hours == 24 * chosen.num_nodes
+    assert day.cost == pytest.approx(1.2 * chosen.num_nodes)
+    assert day.kwh == pytest.approx(0.72 * chosen.num_nodes)
+    assert day.gco2e_kg == pytest.approx(0.288 * chosen.num_nodes)
+    assert bill(1, price_per_hour=None, watts=None, gco2_per_kwh=400.0).gco2e_kg is None
+
+
+@pytest.mark.parametrize(
+    ("demand", "message"),
+    [
+        (
+            Demand(requests_per_day=1, prompt_tokens=2000, answer_tokens=100, turns=2),
+            "has 4200 tokens with its answer, but linear-Q8_0 is served with 4096",
+        ),
+        (
+            Demand(requests_per_day=1, prompt_tokens=2000, answer_tokens=100),
+            "first prompt alone takes .* longer than the 1 s",
+        ),
+    ],
+)
+def test_what_no_number_of_nodes_can_do_is_said(demand: Demand, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        plan(demand, linear_node(), Target(first_s=1.0), Policy.PREFIX)
