@@ -22,7 +22,7 @@ ABOUT: dict[str, str | float] = {
     "kept_s": 600.0,
     "max_stall_ms": 250,
 }
-LOAD = ("--requests-per-day", "50_000", "--prompt", "100", "--answer", "50")
+LOAD = ("--requests-per-day", "50_000", "--prompt", "100", "--answer", "10")
 
 
 def run(state: Path, *arguments: str) -> int:

@@ -22,7 +22,7 @@ ALONE = Demand(requests_per_day=DAY_S / 1000, prompt_tokens=100, answer_tokens=1
 CHATS = Demand(
     requests_per_day=40_000,
     prompt_tokens=60,
-    answer_tokens=40,
+    answer_tokens=10,
     turns=5,
     system_tokens=200,
     think_s=5.0,
@@ -48,14 +48,14 @@ def test_a_request_alone_takes_its_steps_and_no_more() -> None:
 
 def test_turns_find_what_was_said_before() -> None:
     outcome = simulated(CHATS, 1, Policy.PREFIX, 0.2)
-    assert CHATS.mean_prompt_tokens == 200 + 2 * 100 + 60
-    assert CHATS.known_share == pytest.approx(1 - 61 / 460)
+    assert CHATS.mean_prompt_tokens == 200 + 2 * 70 + 60
+    assert CHATS.known_share == pytest.approx(1 - 61 / 400)
     assert outcome.cached_share == pytest.approx(CHATS.known_share, abs=0.02)
 
 
 def test_routing_by_prefix_computes_less_than_taking_turns() -> None:
     shares = {
-        policy: simulated(CHATS, 4, policy, 2.0, 300).cached_share
+        policy: simulated(CHATS, 4, policy, 4.0, 200).cached_share
         for policy in (Policy.PREFIX, Policy.ROUND_ROBIN)
     }
     assert shares[Policy.PREFIX] > shares[Policy.ROUND_ROBIN] + 0.1
@@ -77,7 +77,7 @@ def test_on_paper_a_request_is_its_new_tokens_and_its_share_of_steps() -> None:
 
 
 def test_the_least_number_that_keeps_the_promise_is_found() -> None:
-    demand = Demand(requests_per_day=DAY_S, prompt_tokens=236, answer_tokens=100, peak=3.0)
+    demand = Demand(requests_per_day=DAY_S, prompt_tokens=236, answer_tokens=20, peak=5.0)
     found = plan(demand, linear_node(), Target(first_s=1.0), Policy.LEAST_TOKENS)
     chosen = found.chosen
     assert chosen.suffices
