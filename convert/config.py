@@ -93,7 +93,11 @@ class Config:
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self._get(key, default)
+        """A switch, `default` where it is left out; null is off, as it is to transformers.
+
+        Raises `DamagedCheckpoint` if it is anything else.
+        """
+        value = self.given(key, default)
         if not isinstance(value, bool):
             raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}; it must be true or false.")
         return value
@@ -103,6 +107,18 @@ class Config:
         if not isinstance(value, str):
             raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}; it must be a string.")
         return value
+
+    def given(self, key: str, default: Any) -> Any:
+        """The value of `key`, `default` where it is left out. Null is off where `default` is
+        a switch, as it is to transformers; of anything else it is left out.
+        """
+        value = self.values.get(key)
+        if value is not None:
+            return value
+        return False if self._is_off(key, default) else default
+
+    def _is_off(self, key: str, default: Any) -> bool:
+        return isinstance(default, bool) and self.values.get(key, default) is None
 
     @property
     def architectures(self) -> list[str]:
@@ -151,9 +167,13 @@ class Config:
         return Config(f"{self.path} ({key})", self._section(key))
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
-        """This config, with `defaults` for what it leaves out or leaves null."""
-        given = {key: value for key, value in self.values.items() if value is not None}
-        return Config(self.path, {**defaults, **given})
+        """This config, with `defaults` for what it leaves out; null as `given` reads it."""
+        filled = {key: self.given(key, value) for key, value in defaults.items()}
+        kept = {key: None for key in filled if self._is_off(key, defaults[key])}
+        return Config(self.path, {**self.values, **filled, **kept})
+
+    def without(self, *keys: str) -> Config:
+        return Config(self.path, {k: v for k, v in self.values.items() if k not in keys})
 
     def renamed(self, keys: Mapping[str, str]) -> Config:
         """This config, with the value of each of the values of `keys` under its key."""

@@ -112,12 +112,11 @@ class Decoder:
                 f"{self.activations[0]}."
             )
         for key, expected in self.fixed.items():
-            value = config.values.get(key)
-            value = expected if value is None else value
-            if value != expected:
+            if config.given(key, expected) != expected:
+                value = config.values[key]
                 raise UnsupportedModel(
-                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} only supports "
-                    f"{key} = {expected}."
+                    f"{config.path} has {key} = {'null' if value is None else value}; llama.cpp's "
+                    f"{self.name} only supports {key} = {expected}."
                 )
 
     def _heads(self, config: Config) -> tuple[int, int, int]:

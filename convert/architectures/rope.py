@@ -10,7 +10,8 @@ are `rope_yarn` in ggml's ggml-cpu/ops.cpp and the constructor of `llama_context
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ def scaled_context(rope: Config, context_length: int) -> tuple[int, tuple[str, .
             )
         case _:
             return context_length, ()
+
+
+def with_default_rope(config: Config, default: Mapping[str, Any]) -> Config:
+    """`config` with the scaling `default` where it gives none, for families whose class in
+    transformers has one of its own.
+    """
+    if config.values.get("rope_scaling"):
+        return config
+    return config.with_defaults({"rope_parameters": default})
 
 
 def _yarn_factor(rope: Config, context_length: int) -> float:

@@ -65,11 +65,13 @@ class Wrapper:
             model_type = self.usual
         plain = _SAME.get(model_type, model_type)
         values = {key: _without_axes(key, value) for key, value in inner.values.items()}
-        values |= {"architectures": None, "model_type": plain, "tie_word_embeddings": None}
+        values |= {"architectures": None, "model_type": plain}
+        values.pop("tie_word_embeddings", None)
         defaults = {**_DEFAULTS.get(plain, {}), **self.defaults, **_tied(config, inner)}
+        if defaults.get("tie_word_embeddings", False) is None:
+            del defaults["tie_word_embeddings"]
         # null stays: that of a window means that there is none
-        left_out = {key: value for key, value in defaults.items() if values.get(key) is None}
-        return Config(inner.path, {**values, **left_out})
+        return Config(inner.path, values).with_defaults(defaults)
 
 
 def _tied(outer: Config, inner: Config) -> dict[str, Any]:
@@ -150,7 +152,6 @@ WRAPPERS: tuple[Wrapper, ...] = (
         architectures=("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration"),
         model_types=("idefics3", "smolvlm"),
         usual="llama",
-        defaults={"rms_norm_eps": 1e-5},
     ),
     Wrapper(
         models="Qwen2-VL, Qwen2.5-VL",
@@ -179,7 +180,6 @@ WRAPPERS: tuple[Wrapper, ...] = (
         architectures=("Qwen3VLMoeForConditionalGeneration",),
         model_types=("qwen3_vl_moe",),
         usual="qwen3_vl_moe_text",
-        defaults={"rope_theta": 500000.0},
     ),
     Wrapper(
         models="InternVL",
@@ -220,6 +220,17 @@ WRAPPERS: tuple[Wrapper, ...] = (
         architectures=("VoxtralForConditionalGeneration",),
         model_types=("voxtral",),
         usual="llama",
+        defaults={
+            "vocab_size": 131072,
+            "hidden_size": 3072,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 30,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 131072,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 100000000.0,
+        },
     ),
     Wrapper(
         models="Qwen2-Audio",

@@ -52,6 +52,11 @@ def read(name: str, **changes: Any) -> Hyperparameters:
         ("deepseek_v3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "only yarn"),
         ("deepseek_v3", {"n_group": 4}, "1 of 4 groups of 4 experts"),
         ("deepseek_v2", {"topk_method": "group_limited_greedy", "n_group": 2}, "2 groups"),
+        ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob = true"),
+        # null is off, though a key that is left out is on
+        ("deepseek_v3", {"rope_interleave": None}, "rope_interleave = null"),
+        ("falcon_h1", {"mamba_conv_bias": None}, "mamba_conv_bias = null"),
+        ("granite_hybrid", {"mamba_conv_bias": None}, "mamba_conv_bias = null"),
         ("command_r", {"use_qk_norm": True}, "use_qk_norm = True"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("granite_hybrid", {"position_embedding_type": "rope"}, "position_embedding_type = rope"),

@@ -235,6 +235,7 @@ def read_gpt2(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
 
 def read_neox(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     """Each head's query, key and value are together."""
+    config = config.without("rope_theta")  # transformers only reads rotary_emb_base
     hyper = NEOX_DECODER.read(_without_groups(config), tensor_names)
     rows = np.arange(3 * hyper.sizes["hidden"]).reshape(hyper.num_heads, 3, hyper.head_dim)
     parallel = config.flag(_PARALLEL, True)

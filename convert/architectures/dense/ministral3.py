@@ -12,6 +12,7 @@ from __future__ import annotations
 from convert.architectures.decoder import SPELLINGS, Decoder, with_fields
 from convert.architectures.family import Family, Hyperparameters
 from convert.architectures.mistral import RULES
+from convert.architectures.rope import with_default_rope
 from convert.config import Config
 from convert.errors import UnsupportedModel
 from convert.gguf.header import f32
@@ -36,7 +37,20 @@ DECODER = Decoder(
 )
 
 
+# what transformers' class takes where config.json has neither rope_parameters nor rope_scaling
+_DEFAULT_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 1000000.0,
+    "factor": 16.0,
+    "original_max_position_embeddings": 16384,
+    "mscale_all_dim": 1.0,
+    "mscale": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+
+
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    config = with_default_rope(config, _DEFAULT_ROPE)
     hyper = DECODER.read(config, tensor_names)
     growth = config.rope.values.get("llama_4_scaling_beta")
     if not growth:

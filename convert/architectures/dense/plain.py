@@ -33,7 +33,7 @@ ERNIE_DECODER = Decoder(
     name="ernie4_5",
     rope_types=("default", "linear", "yarn"),
     fixed={"use_bias": False},
-    defaults={"rope_theta": 500000.0, "head_dim": 128},
+    defaults={"rope_theta": 500000.0},
 )
 GLM4_DECODER = Decoder(
     name="glm4",
@@ -50,6 +50,12 @@ _BIAS = "attention_bias"
 
 def read_seed_oss(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     return with_switches(SEED_OSS_DECODER.read(config, tensor_names), config, {_BIAS: True})
+
+
+def read_ernie4_5(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    if "head_dim" not in config.values:  # null leaves it to the model's width
+        config = config.with_defaults({"head_dim": 128})
+    return ERNIE_DECODER.read(config, tensor_names)
 
 
 def read_glm4(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
@@ -99,7 +105,7 @@ ERNIE4_5 = Family(
     architectures=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
     model_types=("ernie4_5",),
     rules=(*outer_rules(), *norm_rules(), *attention_rules(), *feed_forward_rules()),
-    read_config=ERNIE_DECODER.read,
+    read_config=read_ernie4_5,
     spellings=SPELLINGS,
 )
 GLM4 = Family(

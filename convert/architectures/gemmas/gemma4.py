@@ -118,7 +118,10 @@ class _Attention:
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    text = config.with_defaults(DECODER.defaults)
+    # transformers only reads those of each kind of layer, in rope_parameters
+    text = config.without("rope_theta").with_defaults(DECODER.defaults)
+    if "hidden_size_per_layer_input" not in text.values:  # null means that there are none
+        text = text.with_defaults({"hidden_size_per_layer_input": 256})
     if text.values.get("use_bidirectional_attention") == "all":
         raise UnsupportedModel(
             f"{text.path} has use_bidirectional_attention = all; llama.cpp's gemma4 looks back."

@@ -227,7 +227,7 @@ def read_without_states(config: Config, tensor_names: frozenset[str]) -> Hyperpa
         )
     shared = config.integer("shared_intermediate_size")
     config = Config(config.path, {**config.values, "intermediate_size": shared})
-    decoder = replace(DECODER, name="granite")
+    decoder = replace(DECODER, name="granite", fixed={"attention_bias": False})
     hyper = decoder.read(config, tensor_names)
     return replace(
         hyper,

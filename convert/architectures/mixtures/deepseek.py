@@ -46,6 +46,7 @@ DECODER = Decoder(
     fixed={"attention_bias": False, "tie_word_embeddings": False, "rope_interleave": True},
     defaults={"rms_norm_eps": 1e-6, "kv_lora_rank": 512, "tie_word_embeddings": False},
 )
+_USUAL_LATENT = 1536  # where config.json has no q_lora_rank
 LITE_LAYERS = (26, 27)  # llama.cpp takes models of so many layers for those without q_lora_rank
 
 _Q_LATENT, _Q_PLAIN, _CORRECTED = "query latent", "query", "corrected choice"
@@ -84,13 +85,15 @@ RULES = (
 
 
 def read_v3(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    config = config.with_defaults({"routed_scaling_factor": 2.5})
+    config = config.with_defaults(
+        {"routed_scaling_factor": 2.5, "n_group": 8, "topk_group": 4, "norm_topk_prob": True}
+    )
     hyper = _read(config, tensor_names)
     hyper = with_routing(NAME, hyper, config, default_dense=3, gating=SIGMOID)
     features = tuple(
         kinds | ({_CORRECTED} if MOE in kinds else frozenset()) for kinds in hyper.layer_features
     )
-    groups, used = config.integer("n_group", 1), config.integer("topk_group", 1)
+    groups, used = config.integer("n_group"), config.integer("topk_group")
     if groups > 1 and (hyper.num_experts % groups or hyper.num_experts == groups or used > groups):
         raise DamagedCheckpoint(
             f"{config.path} chooses from {used} of {groups} groups of {hyper.num_experts} experts: "
@@ -112,6 +115,14 @@ def read_v2(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
             f"{config.path} has topk_method = {method} with {config.integer('n_group')} groups; "
             "llama.cpp's deepseek2 chooses groups otherwise than DeepSeek V2 does."
         )
+    if config.flag("norm_topk_prob", False):
+        raise UnsupportedModel(
+            f"{config.path} has norm_topk_prob = true: of DeepSeek V2, its publisher's code then "
+            "divides the experts' weights by their sum in place of scaling them, transformers "
+            "does not, and llama.cpp's deepseek2 would do both. If the model was trained without "
+            "it, set it to false."
+        )
+    config = config.with_defaults({"n_shared_experts": 2})
     hyper = _read(config, tensor_names)
     return with_routing(NAME, hyper, config, default_dense=0, gating=SOFTMAX, default_norm=False)
 
@@ -127,10 +138,13 @@ def _read(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
         "max_position_embeddings": context,
         "head_dim": nope + rotated,
         "num_key_value_heads": None,  # of its own for each query head, out of the latent
-        "rope_interleave": config.values.get("rope_interleave"),
     }
+    if "rope_interleave" in config.values:
+        plain["rope_interleave"] = config.values["rope_interleave"]
     hyper = DECODER.read(Config(config.path, plain), tensor_names)
-    q_lora = config.integer("q_lora_rank") if "q_lora_rank" in config else 0
+    # null means that there is none
+    has_latent = config.values.get("q_lora_rank", _USUAL_LATENT) is not None
+    q_lora = config.integer("q_lora_rank", _USUAL_LATENT) if has_latent else 0
     if (q_lora == 0) != (hyper.num_layers in LITE_LAYERS) and q_lora:
         raise UnsupportedModel(
             f"{config.path} has {hyper.num_layers} layers and a q_lora_rank; llama.cpp takes "

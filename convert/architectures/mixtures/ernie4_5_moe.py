@@ -62,7 +62,8 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
             f"{config.path} has moe_layer_end_index = {last}; llama.cpp's {NAME} has experts up to "
             "the last layer."
         )
-    hyper = with_routing(NAME, hyper, config.renamed(_KEYS), default_dense=1, gating=SOFTMAX)
+    config = config.with_defaults({"moe_num_shared_experts": 2}).renamed(_KEYS)
+    hyper = with_routing(NAME, hyper, config, default_dense=1, gating=SOFTMAX)
     return with_fields(
         replace(hyper, unused=(*hyper.unused, "model.mtp_*")),
         u32(f"{NAME}.interleave_moe_layer_step", 1),

@@ -23,6 +23,7 @@ from convert.architectures.decoder import (
 )
 from convert.architectures.experts import with_experts
 from convert.architectures.family import Family, Hyperparameters, Rows
+from convert.architectures.rope import with_default_rope
 from convert.architectures.windows import window_fields
 from convert.config import Config
 from convert.gguf.header import u32
@@ -96,9 +97,17 @@ _ROUNDED = (
     "from those of transformers, which is right."
 )
 
+# what transformers' class takes where config.json has neither rope_parameters nor rope_scaling
+_DEFAULT_ROPE = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "truncate": False,
+    "original_max_position_embeddings": 4096,
+}
+
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    config, notes = _with_rounded_borders(config)
+    config, notes = _with_rounded_borders(with_default_rope(config, _DEFAULT_ROPE))
     hyper = DECODER.read(config, tensor_names)
     hyper = with_experts(DECODER.name, hyper, config, "intermediate_size")
     size = hyper.sizes["expert"]
@@ -125,7 +134,7 @@ def _with_rounded_borders(config: Config) -> tuple[Config, tuple[str, ...]]:
     found = False
     for key in ("rope_parameters", "rope_scaling"):
         section = values.get(key)
-        if isinstance(section, Mapping) and section.get("truncate") is False:
+        if isinstance(section, Mapping) and not section.get("truncate", True):
             values[key] = {name: item for name, item in section.items() if name != "truncate"}
             found = True
     return (Config(config.path, values), (_ROUNDED,)) if found else (config, ())

@@ -49,14 +49,12 @@ DECODER = Decoder(
     defaults={
         "vocab_size": 202048,
         "hidden_size": 5120,
-        "intermediate_size": 16384,
         "num_hidden_layers": 48,
         "num_attention_heads": 40,
         "num_key_value_heads": 8,
         "head_dim": 128,
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5,
-        "rope_theta": 500000.0,
         "tie_word_embeddings": False,
     },
 )
@@ -106,6 +104,7 @@ RULES = (
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     _check(config)
+    config = config.with_defaults({"intermediate_size_mlp": 16384, "rope_theta": 500000.0})
     hyper = DECODER.read(config, tensor_names)
     config = config.with_defaults({"num_local_experts": 16, "num_experts_per_tok": 1})
     hyper = with_experts(NAME, hyper, config, "intermediate_size")

@@ -49,6 +49,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 def read_seeing(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     # whatever the config says, its router divides by the sum
     config = Config(config.path, {**config.values, "norm_topk_prob": True})
+    config = config.with_defaults({"rope_theta": 500000.0})
     return with_storage(read_config(config, tensor_names), tensor_names)
 
 
