@@ -121,7 +121,7 @@ def find_family(config: Config) -> Family:
     """The family that reads the model of `config`, or of what sees as well the part that
     writes: by the first model class known here, or by `model_type` where no class is named.
 
-    Raises `UnsupportedModel` with the known ones.
+    Raises `UnsupportedModel` for one that is not known.
     """
     wrapper = wrapper_of(config)
     if wrapper is not None:
@@ -156,9 +156,8 @@ def _named(config: Config) -> Family:
         asked = f"The model type {model_type}"
     else:
         asked = f"{config.path} names no model class in `architectures`, so the model"
-    supported = ", ".join(name for family in FAMILIES for name in family.architectures)
     raise UnsupportedModel(
-        f"{asked} cannot be converted yet. Supported: {supported}. For "
-        "many other models, ready-made GGUF files can be downloaded from "
-        "https://huggingface.co/models?library=gguf."
+        f"{asked} cannot be converted yet. The table of those that can is in "
+        "docs/guide/convert.md (Supported checkpoints). For many other models, ready-made GGUF "
+        "files can be downloaded from https://huggingface.co/models?library=gguf."
     )

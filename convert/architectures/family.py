@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -216,7 +216,7 @@ def read_model(
     _check_copies(hyper, spelled)
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
     buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
-    _check_leftovers(left.keys() - set(buffers), hyper, family)
+    _check_leftovers(left.keys() - set(buffers), hyper, family, spelled.keys())
     notes = (*row_notes, *hyper.notes, *draft_notes, *_buffer_notes(buffers, hyper))
     return replace(hyper, notes=notes), mapped
 
@@ -351,15 +351,41 @@ def _check_copies(hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) ->
             )
 
 
-def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) -> None:
+def _check_leftovers(
+    names: set[str], hyper: Hyperparameters, family: Family, there: Collection[str]
+) -> None:
     leftover = sorted(name for name in names if not _is_unused(name, hyper))
     if leftover:
         count = "1 tensor" if len(leftover) == 1 else f"{len(leftover)} tensors"
+        switch = _unsaid_switch(leftover[0], hyper, family, there)
         raise UnsupportedModel(
             f"The checkpoint contains {count} for which a {family.name} model has no place, the "
-            f"first being {leftover[0]}. If they are a head that was only needed for training, "
-            "save the model without it."
+            f"first being {leftover[0]}. "
+            + (
+                f"If the model was trained with them, set {switch} to true in config.json."
+                if switch
+                else "If they are a head that was only needed for training, save the model "
+                "without it."
+            )
         )
+
+
+def _unsaid_switch(
+    name: str, hyper: Hyperparameters, family: Family, there: Collection[str]
+) -> str | None:
+    """The config's key for biases that would have places for `name` and be complete."""
+    for switch in {rule.needs for rule in family.rules if rule.needs}:
+        if switch.endswith("_bias") and switch not in hyper.features:
+            on = replace(hyper, features=hyper.features | {switch})
+            theirs = [
+                source
+                for rule, layer in _expand(family, on)
+                if rule.needs == switch
+                for source in _source_names(rule, layer, on)
+            ]
+            if name in theirs and set(theirs) <= set(there):
+                return switch
+    return None
 
 
 def _is_buffer(tensor: StoredTensor) -> bool:

@@ -16,6 +16,7 @@ from convert.architectures.decoder import (
     norm_rules,
     outer_rules,
     qkv_bias_rules,
+    with_switches,
 )
 from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.rope import llama3_divisors
@@ -27,24 +28,20 @@ RULES = (
     *outer_rules(),
     *norm_rules(),
     *attention_rules(rotated=Rows.INTERLEAVE_HEADS),
-    *qkv_bias_rules(rotated=Rows.INTERLEAVE_HEADS, needs="attention bias"),
-    layer("attn_output.bias", "self_attn.o_proj.bias", ("hidden",), needs="attention bias"),
+    *qkv_bias_rules(rotated=Rows.INTERLEAVE_HEADS, needs="attention_bias"),
+    layer("attn_output.bias", "self_attn.o_proj.bias", ("hidden",), needs="attention_bias"),
     *feed_forward_rules(),
-    layer("ffn_gate.bias", "mlp.gate_proj.bias", ("feed_forward",), needs="mlp bias"),
-    layer("ffn_up.bias", "mlp.up_proj.bias", ("feed_forward",), needs="mlp bias"),
-    layer("ffn_down.bias", "mlp.down_proj.bias", ("hidden",), needs="mlp bias"),
+    layer("ffn_gate.bias", "mlp.gate_proj.bias", ("feed_forward",), needs="mlp_bias"),
+    layer("ffn_up.bias", "mlp.up_proj.bias", ("feed_forward",), needs="mlp_bias"),
+    layer("ffn_down.bias", "mlp.down_proj.bias", ("hidden",), needs="mlp_bias"),
 )
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     hyper = LLAMA_DECODER.read(config, tensor_names)
-    biases = {
-        "attention bias": config.flag("attention_bias", False),
-        "mlp bias": config.flag("mlp_bias", False),
-    }
+    hyper = with_switches(hyper, config, {"attention_bias": False, "mlp_bias": False})
     return replace(
         hyper,
-        features=hyper.features | {name for name, present in biases.items() if present},
         computed=llama3_divisors(config.rope, hyper.head_dim),
     )
 

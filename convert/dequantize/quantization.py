@@ -14,7 +14,11 @@ from convert.config import Config
 from convert.dequantize.fp8 import is_scaled_fp8
 from convert.dequantize.mlx import is_mlx
 from convert.dequantize.numbers.packed_whole import PackedWhole
-from convert.dequantize.refused import check_is_no_smoothquant, check_method
+from convert.dequantize.refused import (
+    check_is_described,
+    check_is_no_smoothquant,
+    check_method,
+)
 from convert.dequantize.repack import ScaleRounding
 from convert.dequantize.schemes import BY_METHOD, SCHEMES, Scheme
 from convert.dequantize.weight import QuantizedWeight, Shared
@@ -103,6 +107,8 @@ def _find_scheme(
         return BY_METHOD["mlx"]
     if is_packed:
         check_is_no_smoothquant(modules.values())
+    if is_packed and not config.values:
+        check_is_described(modules)
     if not config.values or not is_packed:
         return None
     if isinstance(method, str):

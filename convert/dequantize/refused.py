@@ -42,6 +42,35 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 _WAY_OUT = "Use the original, unquantized checkpoint of this model, or a ready-made GGUF."
 
 
+# What tells of packed weights that only a quantization_config says how to read: parts of one
+# module, or endings of their names, by who writes them so.
+_MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("compressed-tensors", ("weight_packed", "weight_scale")),
+    ("compressed-tensors, Quark or NVIDIA's Model Optimizer", ("weight", "weight_scale")),
+    ("GPTQ or AWQ", ("qweight", "qzeros", "scales")),
+    ("HQQ", ("W_q",)),
+    ("AQLM", ("codes", "codebooks")),
+    ("bitsandbytes", ("weight", "weight.absmax")),
+    ("bitsandbytes", ("weight", "SCB")),
+    ("MXFP4", ("gate_up_proj_blocks", "gate_up_proj_scales")),
+)
+
+
+def check_is_described(modules: Mapping[str, Mapping[str, StoredTensor]]) -> None:
+    """Raises `UnsupportedModel` for packed weights of a checkpoint whose config.json has lost
+    what said how to read them.
+    """
+    for module, parts in modules.items():
+        for writer, names in _MARKS:
+            if all(name in parts for name in names) and parts[names[0]].stored_type.may_be_packed:
+                raise UnsupportedModel(
+                    f"{parts[names[0]].file.path} has {module}.{names[0]} as {writer} "
+                    f"{'write' if ' or ' in writer else 'writes'} quantized weights, but "
+                    "config.json has no quantization_config, which says how to read them. Take "
+                    "config.json from the original repository of this checkpoint."
+                )
+
+
 def check_method(method: str, config: Config) -> None:
     """Raises `UnsupportedModel` with the reason for a `quant_method` that cannot be read."""
     if method in REFUSED:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gguf import PoolingType
 
+from convert.architectures.encoders.xlm_roberta import XLM_ROBERTA_RANKER
 from convert.architectures.family import Family
 from convert.config import Config
 from convert.errors import UnsupportedModel
@@ -85,11 +86,19 @@ def find_purpose(directory: Path, family: Family, config: Config, card: ModelCar
     if is_reranker and family.name in _RANKS:
         ranking = None if scores is None else Ranking(*scores)
         return Purpose(ranks=True, ranking=ranking)
+    if family.name in _ENCODERS and family is not XLM_ROBERTA_RANKER:
+        return Purpose(notes=(_NO_POOLING,))
     if is_reranker or _RERANKER_TAG in card.values("pipeline_tag"):
-        return Purpose(notes=(_NO_RANKING,)) if family.name not in _ENCODERS else Purpose()
+        return Purpose(notes=(_NO_RANKING,))
     return Purpose()
 
 
+_NO_POOLING = (
+    "Nothing says how the embeddings of this encoder are pooled: modules.json and "
+    "1_Pooling/config.json of its repository are missing. The appliance takes the mean of its "
+    "tokens. If it was trained otherwise (BGE takes the first token), download both and convert "
+    "again."
+)
 _NO_RANKING = (
     "The model card says that this is a reranker, but its prompt is not known here: the file "
     "writes text and does not rank documents."

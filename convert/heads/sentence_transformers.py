@@ -172,12 +172,17 @@ def _listed(directory: Path) -> list[_Module]:
         return [_Module("Dense", "") for _ in directory.glob("[0-9]_Dense")]
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not entries or not isinstance(entries, list):
+            raise ValueError(f"it is {json.dumps(entries)[:80]}")
         return [
             _Module(str(entry["type"]).rpartition(".")[2], _plain_path(entry.get("path", "")))
             for entry in entries
         ]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path} is not a list of modules: {error!r}") from error
+        raise DamagedCheckpoint(
+            f"{path} is not a list of modules: {error!r}. Download it again, or remove it if the "
+            "model is not one of sentence-transformers."
+        ) from error
 
 
 def _plain_path(path: object) -> str:

@@ -123,7 +123,7 @@ def write_nan(source: Path) -> None:
         ),
         (
             lambda s: change_config(s, architectures=["OPTForCausalLM"]),
-            ["OPTForCausalLM", "Supported: LlamaForCausalLM"],
+            ["OPTForCausalLM", "docs/guide/convert.md (Supported checkpoints)"],
         ),
         (
             lambda s: change_config(s, hidden_size=128),
@@ -166,6 +166,20 @@ def test_bad_checkpoints(
     source = write_checkpoint(tmp_path / "source", Shape(num_layers=2), num_shards=3)
     damage(source)
     assert_refused(source, tmp_path / "out", capsys, *parts)
+
+
+def test_biases_that_config_does_not_tell_of_say_how_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape(attention_bias=True))
+    change_config(source, attention_bias=None)
+    first = "model.layers.0.self_attn.k_proj.bias"
+    way_out = "set attention_bias to true in config.json"
+    assert_refused(source, tmp_path / "out", capsys, first, way_out)
+    # without that of the output, the switch would not be the way out
+    write_checkpoint(source, Shape(architecture="Qwen2ForCausalLM"))
+    change_config(source, architectures=["LlamaForCausalLM"])
+    assert_refused(source, tmp_path / "out", capsys, first, "save the model without it")
 
 
 def test_pickled_weights_are_refused_unopened(

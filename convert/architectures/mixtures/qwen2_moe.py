@@ -41,7 +41,7 @@ RULES = (
     ),
     *norm_rules(),
     *attention_rules(),
-    *qkv_bias_rules(needs="attention bias"),
+    *qkv_bias_rules(needs="qkv_bias"),
     *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
     layer(
         "ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", ("one", "hidden"), Rows.VECTOR
@@ -64,7 +64,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     return replace(
         hyper,
         sizes={**hyper.sizes, "shared_expert": shared_expert},
-        features=hyper.features | ({"attention bias"} if config.flag("qkv_bias", True) else set()),
+        features=hyper.features | ({"qkv_bias"} if config.flag("qkv_bias", True) else set()),
         fields=(
             *hyper.fields,
             u32("qwen2moe.expert_feed_forward_length", hyper.sizes["expert"]),

@@ -13,6 +13,7 @@ from convert.__main__ import main
 from convert.checkpoint import Checkpoint
 from convert.config import Config
 from convert.dequantize.quantization import dequantized
+from convert.errors import UnsupportedModel
 from convert.safetensors_file import SafetensorsFile
 from tests.convert.checkpoints import Shape, change_config, random_tensors, write_checkpoint
 from tests.convert.dequantize import packing
@@ -57,6 +58,23 @@ def test_in_a_file_of_nvidias(quantized: Path) -> None:
     settings = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
     (quantized / "hf_quant_config.json").write_text(json.dumps(settings))
     assert "(modelopt)" in note(quantized)
+
+
+@pytest.mark.parametrize(
+    ("name", "writer"),
+    [
+        ("compressed-int4", "compressed-tensors writes"),
+        ("gptq", "GPTQ or AWQ write"),
+        ("awq", "GPTQ or AWQ write"),
+        ("hqq", "HQQ writes"),
+        ("aqlm", "AQLM writes"),
+        ("bnb", "bitsandbytes writes"),
+    ],
+)
+def test_packed_weights_that_nothing_describes_are_named(name: str, writer: str) -> None:
+    path = next(path for path in sorted(GOLDEN.glob("*.safetensors")) if path.name.startswith(name))
+    with pytest.raises(UnsupportedModel, match=f"{writer} quantized weights, but config.json"):
+        dequantized(SafetensorsFile(path).tensors, Config("config.json", {}))
 
 
 @pytest.mark.parametrize("block", [128, 32])

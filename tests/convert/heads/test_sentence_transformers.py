@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 from gguf import GGUFReader, PoolingType
 
+from convert.architectures import find_family
+from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.heads.purpose import find_purpose
 from convert.pipeline import Job, convert
+from convert.source.card import read_card
 from tests.convert.checkpoints import golden_checkpoint
 
 
@@ -107,11 +111,25 @@ def test_a_dense_folder_is_seen_without_a_list_of_modules(tmp_path: Path) -> Non
         pooling_of(source, tmp_path)
 
 
-def test_a_list_of_modules_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ['["Dense"]', "{}", "[]"])
+def test_a_list_of_modules_that_is_none(written: str, tmp_path: Path) -> None:
     source = golden_checkpoint("bert", tmp_path / "bert")
-    (source / "modules.json").write_text('["Dense"]')
+    (source / "modules.json").write_text(written)
     with pytest.raises(DamagedCheckpoint, match=r"modules\.json is not a list of modules"):
         pooling_of(source, tmp_path)
+
+
+def test_an_encoder_whose_pooling_nothing_says_is_told_of(tmp_path: Path) -> None:
+    source = golden_checkpoint("bert", tmp_path / "bert")
+    config = Config("config.json", json.loads((source / "config.json").read_text()))
+
+    def notes() -> tuple[str, ...]:
+        return find_purpose(source, find_family(config), config, read_card(source)).notes
+
+    (note,) = notes()
+    assert "modules.json and 1_Pooling/config.json" in note
+    save_pooling(source, {"pooling_mode": "cls"})
+    assert notes() == ()
 
 
 def spoil_dense(source: Path, **changes: Any) -> None:
