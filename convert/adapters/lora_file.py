@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from convert.adapters.merge import check_shape, check_whole_weights
 from convert.adapters.peft import LoraPair, PeftAdapter
+from convert.adapters.places import Place, places
 from convert.architectures import find_family
 from convert.architectures.decoder import without_head
 from convert.architectures.family import (
-    Place,
     Rows,
-    places,
     read_model,
     row_source,
     spelled_name,
@@ -178,7 +177,7 @@ def _tensors_of(
     groups: dict[str, list[tuple[Place, LoraPair]]] = {}
     for pair in adapter.pairs.values():
         place = _place(adapter, pair, spelled(pair.weight), known)
-        check_shape(adapter, pair, place.shape)
+        check_shape(adapter, pair, place.shape, lies_across=place.rule.lies_across)
         groups.setdefault(place.target, []).append((place, pair))
     tensors: list[OutputTensor] = []
     for target, members in groups.items():
@@ -196,7 +195,9 @@ def _place(adapter: PeftAdapter, pair: LoraPair, weight: str, known: dict[str, P
             "is an adapter for another model, or one whose head is its embedding once more."
         )
     rule = place.rule
-    is_plain = rule.rows in _ADAPTABLE and not (rule.order or rule.columns or rule.scale)
+    # a matrix on its side stands upright in the GGUF, as the pair's product does
+    is_adaptable = rule.rows in _ADAPTABLE or rule.lies_across
+    is_plain = is_adaptable and not (rule.order or rule.columns or rule.scale)
     if place.target.removesuffix(".weight").rpartition(".")[2] not in _ADAPTED or not is_plain:
         raise UnsupportedModel(
             f"{adapter.directory} adapts {weight}, which llama.cpp computes without adapters. "

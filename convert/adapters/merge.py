@@ -29,6 +29,7 @@ class MergedTensor(StoredTensor):
     base: StoredTensor
     pair: LoraPair
     scale: float
+    lies_across: bool  # with what goes in along the rows
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         own = to_float32(self._own(start, stop), self.stored_type)
@@ -48,7 +49,7 @@ class MergedTensor(StoredTensor):
         a = _values(pair.a, 0, pair.rank)
         if len(self.shape) == 1:  # a matrix of one row, which is a vector in the GGUF
             left, right = a[:, start:stop].T, _values(pair.b, 0, 1).T
-        elif pair.is_embedding:
+        elif pair.is_embedding or self.lies_across:
             left, right = a[:, start:stop].T, _values(pair.b, 0, pair.b.shape[0]).T
         else:
             left, right = _values(pair.b, start, stop), a
@@ -64,9 +65,10 @@ def merged(
     adapter: PeftAdapter,
     scale: float,
     spelled: Callable[[str], str],
+    across: Callable[[str], bool],
 ) -> dict[str, StoredTensor]:
     """`stored` with the adapter added, times `scale` and its own; `spelled` gives the
-    names that `stored` has.
+    names that `stored` has, and `across` says which of these lie on their side.
 
     Raises `UnsupportedModel` for a module that the model has not and for a weight of the
     adapter's own, `DamagedCheckpoint` for one of another shape.
@@ -83,7 +85,7 @@ def merged(
                 f"{adapter.directory} adapts {name}, which the checkpoint does not contain. It is "
                 "an adapter for another model, or one whose head is its embedding once more."
             )
-        check_shape(adapter, pair, weight.shape)
+        check_shape(adapter, pair, weight.shape, lies_across=across(name))
         if not weight.stored_type.holds_weights:
             continue  # refused when it is read
         result[name] = MergedTensor(
@@ -95,6 +97,7 @@ def merged(
             base=weight,
             pair=pair,
             scale=pair.scale * scale,
+            lies_across=across(name),
         )
     return result
 
@@ -113,11 +116,14 @@ def check_whole_weights(
             raise adapter.holds_more(whole.name)
 
 
-def check_shape(adapter: PeftAdapter, pair: LoraPair, shape: tuple[int, ...]) -> None:
+def check_shape(
+    adapter: PeftAdapter, pair: LoraPair, shape: tuple[int, ...], *, lies_across: bool
+) -> None:
     """Raises `DamagedCheckpoint` where a pair does not fit a weight of this shape."""
-    if shape != pair.weight_shape:
+    wanted = pair.weight_shape[::-1] if lies_across else pair.weight_shape
+    if shape != wanted:
         raise DamagedCheckpoint(
-            f"{adapter.directory} adapts {pair.weight} as {list(pair.weight_shape)}, but the "
+            f"{adapter.directory} adapts {pair.weight} as {list(wanted)}, but the "
             f"model's is {list(shape)}: it is an adapter for another model."
         )
 

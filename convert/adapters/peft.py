@@ -30,6 +30,8 @@ _READ = frozenset(
         *("peft_type", "peft_version", "task_type", "base_model_name_or_path", "revision"),
         *("auto_mapping", "inference_mode", "lora_dropout", "init_lora_weights", "bias"),
         *("eva_config",),  # where A began
+        # that a weight lies on its side, which its model tells; PEFT sets it by the last module
+        *("fan_in_fan_out",),
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
         *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"),
     )
@@ -43,7 +45,6 @@ _OTHER_KINDS = {
     "layer_replication": "layers that are there several times",
     "target_parameters": "matrices that are no modules of their own",
     "alora_invocation_tokens": "an activation by tokens (aLoRA)",
-    "fan_in_fan_out": "weights that are stored the other way round",
 }
 # Settings that have a value always, and a meaning only beside another one.
 _ONLY_BESIDE = {"megatron_core": "megatron_config", "qalora_group_size": "use_qalora"}

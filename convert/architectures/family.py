@@ -28,7 +28,8 @@ from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf.header import Field
-from convert.safetensors_file import StoredTensor, StoredType, unreadable
+from convert.safetensors_file import StoredTensor, unreadable
+from convert.source.buffers import buffer_notes, counted, is_buffer
 from convert.tensors import InterleavedHeads, OnePlus, OutputTensor, Plain, RowSource, Stacked
 
 
@@ -67,6 +68,12 @@ class TensorRule:
     @property
     def is_per_expert(self) -> bool:
         return "{expert}" in self.source
+
+    @property
+    def lies_across(self) -> bool:
+        """Whether it is a whole matrix on its side."""
+        parts = self.order or self.columns or self.becomes
+        return self.rows is Rows.TRANSPOSE and len(self.shape) == 2 and not parts
 
 
 _HEAD_HINT = (
@@ -144,41 +151,17 @@ class Family:
     variant: Callable[[Config], Family | None] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where one of a checkpoint's tensors is in the GGUF."""
-
-    target: str  # the name there
-    rule: TensorRule
-    shape: tuple[int, ...]  # in the checkpoint
-    head_dim: int
-    expert: int = 0
-    num_experts: int = 0  # that are stacked there; 0: it is there alone
-
-
-def places(family: Family, hyper: Hyperparameters) -> dict[str, Place]:
-    """Every tensor's place, by its name in the checkpoint."""
-    found: dict[str, Place] = {}
-    for rule, layer in _expand(family, hyper):
-        for expert, name in enumerate(_source_names(rule, layer, hyper)):
-            found[name] = Place(
-                target=rule.target.format(layer=layer),
-                rule=rule,
-                shape=hyper.shape(rule.shape[rule.is_per_expert :], layer),
-                head_dim=hyper.head_dim,
-                expert=expert,
-                num_experts=hyper.shape(rule.shape, layer)[0] if rule.is_per_expert else 0,
-            )
-    return found
-
-
 class Change(Protocol):
     """Puts other tensors in the place of a checkpoint's, which have the names of the rules,
-    as `spelled` gives them.
+    as `spelled` gives them; `across` says of a name whether it is a matrix on its side.
     """
 
     def __call__(
-        self, stored: Mapping[str, StoredTensor], *, spelled: Callable[[str], str]
+        self,
+        stored: Mapping[str, StoredTensor],
+        *,
+        spelled: Callable[[str], str],
+        across: Callable[[str], bool],
     ) -> dict[str, StoredTensor]: ...
 
 
@@ -201,23 +184,26 @@ def read_model(
         _spell(family, stored), family.models, can_draft=bool(family.draft_rules), drafts=drafts
     )
     if change is not None:
-        spelled = change(spelled, spelled=partial(spelled_name, family))
+        spelled = change(
+            spelled, spelled=partial(spelled_name, family), across=partial(lies_across, family)
+        )
     embedding = next((rule.source for rule in family.rules if rule.target == _EMBEDDING), "")
     config, row_notes = with_rows_of(spelled.get(embedding), config, family.sections)
     hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
     used: set[str] = set()
-    for rule, layer in _expand(family, hyper):
-        sources = _source_names(rule, layer, hyper)
+    for rule, layer in expand(family, hyper):
+        sources = source_names(rule, layer, hyper)
         used.update(sources)
         expected = hyper.shape(rule.shape[rule.is_per_expert :], layer)
         tensors = [_find(name, expected, spelled) for name in sources]
         mapped.append(_output_tensor(rule, layer, tensors, hyper))
     _check_copies(hyper, spelled)
     left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
-    buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
+    buffers = [name for name, tensor in left.items() if is_buffer(tensor)]
     _check_leftovers(left.keys() - set(buffers), hyper, family, spelled.keys())
-    notes = (*row_notes, *hyper.notes, *draft_notes, *_buffer_notes(buffers, hyper))
+    unexpected = [name for name in buffers if not _is_unused(name, hyper)]
+    notes = (*row_notes, *hyper.notes, *draft_notes, *buffer_notes(unexpected))
     return replace(hyper, notes=notes), mapped
 
 
@@ -228,6 +214,14 @@ def spelled_name(family: Family, name: str) -> str:
         if count:
             return common
     return name
+
+
+def lies_across(family: Family, name: str) -> bool:
+    """Whether the checkpoint holds a module's weight, of this name in the rules, with what goes
+    in along its rows (GPT-2's Conv1D).
+    """
+    pattern = re.sub(r"\d+", "{layer}", name, count=1)
+    return any(rule.source == pattern and rule.lies_across for rule in family.rules)
 
 
 def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -242,7 +236,7 @@ def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
     return spelled
 
 
-def _expand(family: Family, hyper: Hyperparameters) -> Iterator[tuple[TensorRule, int]]:
+def expand(family: Family, hyper: Hyperparameters) -> Iterator[tuple[TensorRule, int]]:
     """The rules that apply, with the layer they apply
     to (0 for what lies outside the layers).
     """
@@ -256,7 +250,8 @@ def _expand(family: Family, hyper: Hyperparameters) -> Iterator[tuple[TensorRule
                 yield rule, layer
 
 
-def _source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[str]:
+def source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[str]:
+    """What a rule's tensors are called in the checkpoint: one, or one for each expert."""
     experts = range(hyper.shape(rule.shape, layer)[0] if rule.is_per_expert else 1)
     return [rule.source.format(layer=layer, expert=expert) for expert in experts]
 
@@ -356,11 +351,10 @@ def _check_leftovers(
 ) -> None:
     leftover = sorted(name for name in names if not _is_unused(name, hyper))
     if leftover:
-        count = "1 tensor" if len(leftover) == 1 else f"{len(leftover)} tensors"
         switch = _unsaid_switch(leftover[0], hyper, family, there)
         raise UnsupportedModel(
-            f"The checkpoint contains {count} for which a {family.name} model has no place, the "
-            f"first being {leftover[0]}. "
+            f"The checkpoint contains {counted(leftover)} for which a {family.name} model has no "
+            f"place, the first being {leftover[0]}. "
             + (
                 f"If the model was trained with them, set {switch} to true in config.json."
                 if switch
@@ -379,31 +373,13 @@ def _unsaid_switch(
             on = replace(hyper, features=hyper.features | {switch})
             theirs = [
                 source
-                for rule, layer in _expand(family, on)
+                for rule, layer in expand(family, on)
                 if rule.needs == switch
-                for source in _source_names(rule, layer, on)
+                for source in source_names(rule, layer, on)
             ]
             if name in theirs and set(theirs) <= set(there):
                 return switch
     return None
-
-
-def _is_buffer(tensor: StoredTensor) -> bool:
-    """Whether a tensor without a place holds no weights: numbers that a program saved along."""
-    if math.prod(tensor.shape) == 0 or tensor.stored_type is StoredType.BOOL:
-        return True
-    if tensor.name.endswith(".masked_bias"):  # GPT-2's: what masked scores are set to
-        return True
-    is_named_so = tensor.name.endswith(("weight", "bias"))
-    return not tensor.stored_type.holds_weights and not is_named_so
-
-
-def _buffer_notes(names: Sequence[str], hyper: Hyperparameters) -> tuple[str, ...]:
-    unexpected = [name for name in names if not _is_unused(name, hyper)]
-    if not unexpected:
-        return ()
-    count = "1 tensor" if len(unexpected) == 1 else f"{len(unexpected)} tensors"
-    return (f"Left out: {count} without weights, the first being {unexpected[0]}.",)
 
 
 def _is_unused(name: str, hyper: Hyperparameters) -> bool:

@@ -173,6 +173,29 @@ def test_an_embedding_is_rounded_twice_and_may_be_saved_beside_its_adapter(
     assert "not the base model's own" in capsys.readouterr().err
 
 
+def test_weights_on_their_side_take_the_product_turned(tmp_path: Path) -> None:
+    """GPT-2's Conv1D: PEFT adds (B A) transposed; what says so is the model, for PEFT leaves
+    `fan_in_fan_out` as the last module that it adapted has it.
+    """
+    source = golden_checkpoint("gpt2", tmp_path / "gpt2")
+    base = as_float32(source)
+    across = [name for name in base if name.endswith(("c_attn.weight", "c_proj.weight"))]
+    turned = {name: base[name].T for name in across}
+    lora = write_adapter(tmp_path / "lora", turned, across, fan_in_fan_out=True)
+    adapter = convert_adapter(tmp_path / "lora", source, tmp_path)
+    merged = converted(source, tmp_path / "merged", ScaledAdapter(tmp_path / "lora", 1.0))
+    tensors = {tensor.name: tensor.data for tensor in GGUFReader(merged).tensors}
+    (name,) = (name for name in across if name.endswith("h.1.attn.c_proj.weight"))
+    module = f"base_model.model.{name.removesuffix('.weight')}"
+    a, b = (lora[f"{module}.lora_{half}.weight"] for half in "AB")
+    weight = base[name] + (b @ a).T * np.float32(6 / 4)
+    np.testing.assert_allclose(tensors["blk.1.attn_output.weight"], weight.T, atol=1e-6)
+    expected = llama_tools.log_probs(merged, TOKENS)
+    plain = converted(source, tmp_path / "plain")
+    assert np.abs(llama_tools.log_probs(plain, TOKENS, {adapter: 1.0}) - expected).max() < 2e-3
+    assert np.abs(llama_tools.log_probs(plain, TOKENS) - expected).max() > 0.1
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "DoRA": ({"use_dora": True}, "use_dora = True: the adapter holds DoRA"),
     "another kind": ({"peft_type": "IA3"}, "of kind IA3"),
