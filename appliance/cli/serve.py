@@ -90,7 +90,7 @@ async def serve(
     loop.set_exception_handler(ScarcityHandler())
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_stop_signal, stop, gateway)
+        loop.add_signal_handler(number, on_stop_signal, stop, gateway, settings.drain_delay_s)
     if gateway.batches is not None:
         await gateway.batches.prepare()
     serving = asyncio.create_task(service.http.serve(sockets=sockets), name="http")
@@ -115,8 +115,11 @@ async def serve(
             await asyncio.wait((serving, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
             if failing.done():
                 failing.result()  # raises: the service manager shall start us anew
-            notifier.stopping(settings.drain_s)
+            notifier.stopping(settings.drain_delay_s + settings.drain_s)
             batching.cancel()  # nobody waits for them, and no line of them is lost
+            if stop.is_set() and settings.drain_delay_s > 0:
+                await asyncio.sleep(settings.drain_delay_s)
+                _log.info("waiting for answers in progress (%d)", gateway.num_requests)
             if not await gateway.drain(settings.drain_s):
                 _log.warning(
                     "unfinished answers cut off after %g s: %d",
@@ -124,6 +127,7 @@ async def serve(
                     gateway.num_requests,
                 )
     finally:
+        gateway.begin_drain()
         for task in (loading, stopping, failing, batching, *beside):
             task.cancel()
         await manager.close()

@@ -34,13 +34,19 @@ def raise_on_stop_signals() -> None:
         signal.signal(number, stop)
 
 
-def on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
-    """Drains; asked twice, it waits for nobody."""
+def on_stop_signal(stop: asyncio.Event, gateway: Gateway, delay_s: float) -> None:
+    """Drains, where `delay_s` is not 0 so much later (whoever awaits `stop` sees to it)
+    and announced by /health until then; asked twice, it waits for nobody.
+    """
     if stop.is_set():
         # The worker sees its channel close, and ends.
         _log.warning("stopping immediately")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
-    _log.info("stopping: waiting for answers in progress (%d)", gateway.num_requests)
-    gateway.begin_drain()
+    if delay_s > 0:
+        _log.info("stopping: /health says so, and in %g s new requests are refused", delay_s)
+        gateway.announce_end()
+    else:
+        _log.info("stopping: waiting for answers in progress (%d)", gateway.num_requests)
+        gateway.begin_drain()
     stop.set()

@@ -95,6 +95,7 @@ class Gateway:
         self._max_requests = max_requests
         self._num_requests = 0
         self._draining = False
+        self._ends_soon = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -302,6 +303,10 @@ class Gateway:
         if self.usage is not None:
             await self.usage.close()
 
+    def announce_end(self) -> None:
+        """From now on `health` says that it drains; requests are taken as before."""
+        self._ends_soon = True
+
     def begin_drain(self) -> None:
         """From now on new requests are refused; those in flight go on."""
         self._draining = True
@@ -322,7 +327,9 @@ class Gateway:
     def health(self) -> dict[str, Any]:
         """See `server_health`."""
         return server_health(
-            self.router.models, is_draining=self._draining, num_requests=self._num_requests
+            self.router.models,
+            is_draining=self._draining or self._ends_soon,
+            num_requests=self._num_requests,
         )
 
 

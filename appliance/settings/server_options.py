@@ -305,6 +305,17 @@ class ServerOptions(LoggingOptions):
             metavar="MODE",
         ),
     ] = "auto"
+    drain_delay_s: Annotated[
+        float,
+        Option(
+            help="How long a stopping server goes on taking requests while /health says that it "
+            "ends, before it refuses new ones: for a balancer that asks there, and sends nothing "
+            "more by then. Seconds, or a duration such as 1m30s",
+            parser=opt.seconds(0, 3600),
+            group=PROCESS,
+            metavar="DURATION",
+        ),
+    ] = 0.0
     drain_s: Annotated[
         float,
         Option(

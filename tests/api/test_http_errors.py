@@ -217,6 +217,15 @@ async def test_a_draining_server_is_503() -> None:
         assert (response.status_code, response.json()["status"]) == (503, "draining")
 
 
+async def test_a_server_that_announced_its_end_still_answers() -> None:
+    gateway = gateway_around(ScriptedClient(*ANSWER))
+    gateway.announce_end()
+    async with http_to(create_app(gateway)) as http:
+        response = await http.get("/health")
+        assert (response.status_code, response.json()["status"]) == (503, "draining")
+        assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
 async def test_an_unforeseen_failure_is_500_without_internals_and_logged_with_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

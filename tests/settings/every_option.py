@@ -75,6 +75,7 @@ EVERY_OPTION = {
     "state_dir": "/s",
     "confine": "off",
     "thermal": "off",
+    "drain_delay_s": "2.5",
     "drain_s": "1.5",
     "response_cache": "1h",
     "response_cache_bytes": "1MiB",
