@@ -25,7 +25,7 @@ from tests.serve.server import Server, environment, free_port
 
 Start = Callable[[tuple[str, str], trustme.CA, Path], Balancer]
 BALANCERS: dict[str, Start] = {"nginx": nginx, "caddy": caddy}
-LONG = {"prompt": "It was", "max_tokens": 500, "ignore_eos": True, "stream": True}
+LONG = {"prompt": "It was", "max_tokens": 400, "ignore_eos": True, "stream": True}
 SHORT = {"prompt": "It was", "max_tokens": 2}
 COMPLETIONS = "/v1/completions"
 HOST = {"Host": NAME}
@@ -85,7 +85,7 @@ class Fleet:
 
     def _start(self, port: int) -> Server:
         command = [sys.executable, "-m", "appliance", "serve", str(self._model)]
-        command += ["--port", str(port), "--no-tune", "--slots", "6", "--speculation", "off"]
+        command += ["--port", str(port), "--no-tune", "--slots", "6", "--prompt-lookup", "off"]
         command += ["--allowed-host", NAME, "--drain-delay-s", "1"]
         return Server(command, port, environment(self._home), self._home)
 
@@ -117,9 +117,10 @@ def name(request: pytest.FixtureRequest, fleet: Fleet) -> str:
 
 
 def test_a_stream_comes_in_pieces_and_leaving_it_frees_its_slot(fleet: Fleet, name: str) -> None:
-    with fleet.http(name) as http, http.stream(
-        "POST", COMPLETIONS, json={**LONG, "max_tokens": 1500}
-    ) as answer:
+    with (
+        fleet.http(name) as http,
+        http.stream("POST", COMPLETIONS, json={**LONG, "max_tokens": 1500}) as answer,
+    ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         pieces = answer.iter_raw()
         first = next(pieces)
