@@ -16,6 +16,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
+from convert.adapters.expert_parameters import way_out
 from convert.adapters.merge import check_shape, check_whole_weights
 from convert.adapters.peft import LoraPair, PeftAdapter
 from convert.adapters.places import Place, places
@@ -193,6 +194,7 @@ def _place(adapter: PeftAdapter, pair: LoraPair, weight: str, known: dict[str, P
         raise UnsupportedModel(
             f"{adapter.directory} adapts {weight}, which the model's GGUF has no tensor for: it "
             "is an adapter for another model, or one whose head is its embedding once more."
+            f"{way_out(weight)}"
         )
     rule = place.rule
     # a matrix on its side stands upright in the GGUF, as the pair's product does

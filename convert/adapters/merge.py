@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.adapters.peft import LoraPair, PeftAdapter
+from convert.adapters.expert_parameters import way_out
+from convert.adapters.peft import CONFIG_FILE, LoraPair, PeftAdapter
 from convert.errors import BadInput, DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import StoredTensor, as_stored, to_float32
 
@@ -75,6 +76,13 @@ def merged(
     """
     result = dict(stored)
     check_whole_weights(adapter, stored, spelled)
+    for name in adapter.beyond:
+        if spelled(name) in stored:
+            raise DamagedCheckpoint(
+                f"{adapter.directory} adapts fewer experts than the model has: there is "
+                f"{spelled(name)}. It is an adapter for another model, or its {CONFIG_FILE} has "
+                "another rank than it was trained with."
+            )
     if not (math.isfinite(scale) and scale > 0):
         raise BadInput(f"An adapter's scale must be above 0 (got {scale}).")
     for pair in adapter.pairs.values():
@@ -84,6 +92,7 @@ def merged(
             raise UnsupportedModel(
                 f"{adapter.directory} adapts {name}, which the checkpoint does not contain. It is "
                 "an adapter for another model, or one whose head is its embedding once more."
+                f"{way_out(name)}"
             )
         check_shape(adapter, pair, weight.shape, lies_across=across(name))
         if not weight.stored_type.holds_weights:

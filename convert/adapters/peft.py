@@ -16,6 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from convert.adapters.expert_parameters import (
+    DOWN,
+    GATE_UP,
+    adapted_parameter,
+    own_module,
+    pairs_of_experts,
+    projections,
+)
 from convert.architectures.wrappers import own_name
 from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
@@ -46,6 +54,7 @@ _OTHER_KINDS = {
     "target_parameters": "matrices that are no modules of their own",
     "alora_invocation_tokens": "an activation by tokens (aLoRA)",
 }
+_PARAMETERS = "target_parameters"
 # Settings that have a value always, and a meaning only beside another one.
 _ONLY_BESIDE = {"megatron_core": "megatron_config", "qalora_group_size": "use_qalora"}
 # These change the model's own weights before the training begins.
@@ -95,6 +104,7 @@ class PeftAdapter:
         self.config = Config(str(path), read_json(path))
         _check_kind(self.config)
         self._file = SafetensorsFile(_weights_file(directory))
+        self.beyond: list[str] = []  # weights of experts that the model must not have
         # by the same names as `pairs`: only good where they are the model's own
         self.whole_weights: dict[str, StoredTensor] = {}
         try:
@@ -136,7 +146,7 @@ class PeftAdapter:
             halves.setdefault(match[1], {})[match[2]] = tensor
         if not halves:
             raise DamagedCheckpoint(f"{self._file.path} contains no tensor.")
-        pairs = [self._pair(module, found) for module, found in halves.items()]
+        pairs = [pair for module, found in halves.items() for pair in self._pairs_of(module, found)]
         return {pair.weight: pair for pair in pairs}
 
     def holds_more(self, name: str) -> UnsupportedModel:
@@ -147,7 +157,7 @@ class PeftAdapter:
             "merge_and_unload, then save_pretrained) and convert the result."
         )
 
-    def _pair(self, module: str, found: Mapping[str, StoredTensor]) -> LoraPair:
+    def _pairs_of(self, module: str, found: Mapping[str, StoredTensor]) -> list[LoraPair]:
         is_embedding = "lora_embedding_A" in found
         names = ("lora_embedding_A", "lora_embedding_B") if is_embedding else ("lora_A", "lora_B")
         if set(found) != set(names):
@@ -162,19 +172,49 @@ class PeftAdapter:
                 f"{list(b.shape)}, whose product is none."
             )
         own = own_name(module)
-        rank = int(_by_pattern(self.config, "rank_pattern", own, self.config.integer("r")))
+        parameter = adapted_parameter(own, self.config.values.get(_PARAMETERS) or ())
+        if parameter is not None:
+            return self._pairs_of_experts(own_module(own), parameter, a, b)
+        rank = self._rank(own)
         if a.shape[0] != rank:
             raise DamagedCheckpoint(
                 f"{self._file.path}: A of {module} has {a.shape[0]} rows, but {CONFIG_FILE} says "
                 f"that its rank is {rank}."
             )
-        return LoraPair(
-            weight=f"{own}.weight",
-            a=a,
-            b=b,
-            scale=self._scale(own, rank),
-            is_embedding=is_embedding,
-        )
+        return [
+            LoraPair(
+                weight=f"{own}.weight",
+                a=a,
+                b=b,
+                scale=self._scale(own, rank),
+                is_embedding=is_embedding,
+            )
+        ]
+
+    def _pairs_of_experts(
+        self, module: str, parameter: str, a: StoredTensor, b: StoredTensor
+    ) -> list[LoraPair]:
+        rank = self._rank(f"{module}.{parameter}")
+        if a.shape[0] % rank or (parameter == GATE_UP and b.shape[0] % 2):
+            raise DamagedCheckpoint(
+                f"{self._file.path}: A and B of {module}.{parameter} have the shapes "
+                f"{list(a.shape)} and {list(b.shape)}, which do not fit experts of rank {rank}, "
+                f"as {CONFIG_FILE} has it."
+            )
+        scale = self._scale(f"{module}.{parameter}", rank)
+        self.beyond += [
+            f"{module}.{a.shape[0] // rank}.{name}.weight" for name in projections(parameter)
+        ]
+        return [
+            LoraPair(weight=weight, a=own_a, b=own_b, scale=scale, is_embedding=False)
+            for weight, own_a, own_b in pairs_of_experts(module, parameter, a, b, rank)
+        ]
+
+    def _rank(self, module: str) -> int:
+        rank = int(_by_pattern(self.config, "rank_pattern", module, self.config.integer("r")))
+        if rank < 1:
+            raise DamagedCheckpoint(f"{self.config.path}: the rank of {module} is {rank}.")
+        return rank
 
     def _scale(self, module: str, rank: int) -> float:
         alpha = _by_pattern(self.config, "alpha_pattern", module, self.config.number("lora_alpha"))
@@ -210,8 +250,18 @@ def _check_kind(config: Config) -> None:
     if isinstance(init, str) and init.lower().startswith(_CHANGING_INITS):
         raise _is_more(config, "init_lora_weights", init, "a change of the model's own weights")
     for key, value in config.values.items():
+        if key == _PARAMETERS and _are_known_parameters(value):
+            continue
         if key not in _READ and _says_something(config.values.get(_ONLY_BESIDE.get(key, key))):
             raise _is_more(config, key, value, _OTHER_KINDS.get(key, "what is not known here"))
+
+
+def _are_known_parameters(targets: Any) -> bool:
+    """Whether they are experts' of one layer, or weights of modules, which make plain pairs."""
+    return isinstance(targets, list) and all(
+        isinstance(name, str) and name.rpartition(".")[2] in (GATE_UP, DOWN, "weight")
+        for name in targets
+    )
 
 
 def _says_something(value: Any) -> bool:

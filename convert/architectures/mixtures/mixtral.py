@@ -26,6 +26,14 @@ RULES = (
     *expert_rules("block_sparse_moe", gate="w1", up="w3", down="w2"),
 )
 
+# transformers 5's own names, which adapters have
+_NEWER_NAMES = (
+    (r"\.mlp\.gate\.", ".block_sparse_moe.gate."),
+    (r"\.mlp\.(experts\.\d+)\.gate_proj\.", r".block_sparse_moe.\1.w1."),
+    (r"\.mlp\.(experts\.\d+)\.up_proj\.", r".block_sparse_moe.\1.w3."),
+    (r"\.mlp\.(experts\.\d+)\.down_proj\.", r".block_sparse_moe.\1.w2."),
+)
+
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
     return with_experts("llama", DECODER.read(config, tensor_names), config, "intermediate_size")
@@ -38,5 +46,5 @@ MIXTRAL = Family(
     model_types=("mixtral",),
     rules=RULES,
     read_config=read_config,
-    spellings=SPELLINGS,
+    spellings=(*_NEWER_NAMES, *SPELLINGS),
 )

@@ -262,6 +262,82 @@ def test_experts_are_adapted_all_or_none(
     assert "adapts 1 of the" in capsys.readouterr().err
 
 
+PARAMETERS: dict[str, Any] = {
+    "target_modules": ["q_proj"],
+    "target_parameters": ["gate_up_proj", "down_proj", "gate.weight"],
+    "rank_pattern": {r".*\.gate_up_proj": 8},
+    "alpha_pattern": {r".*\.gate_up_proj": 12},
+}
+
+
+def write_parameters(folder: Path, experts: int, **settings: Any) -> dict[str, Any]:
+    """An adapter of the golden Qwen 3's experts as PEFT 0.21 writes it on transformers 5."""
+    rng = np.random.default_rng(6)
+    shapes = {
+        "experts.base_layer.lora_A": (8 * experts, 64),
+        "experts.base_layer.lora_B": (64, 8 * experts),
+        "experts.lora_A": (4 * experts, 32),
+        "experts.lora_B": (64, 4 * experts),
+        "gate.lora_A": (4, 64),
+        "gate.lora_B": (6, 4),
+    }
+    lora = {
+        f"base_model.model.model.layers.1.mlp.{name}.weight": rng.normal(0, 0.2, shape).astype("f4")
+        for name, shape in shapes.items()
+    }
+    write_adapter(folder, {}, [], **{**PARAMETERS, **settings})
+    write_safetensors(folder / "adapter_model.safetensors", lora, "F32")
+    return {name.removeprefix("base_model.model.model.layers.1."): v for name, v in lora.items()}
+
+
+def test_experts_that_are_adapted_as_one_tensor(tmp_path: Path) -> None:
+    """By PEFT's own formula (`ParamWrapper.get_delta_weight`)."""
+    source = golden_checkpoint("qwen3_moe", tmp_path / "base")
+    base = as_float32(source)
+    lora = write_parameters(tmp_path / "lora", 6)
+    merged = converted(source, tmp_path / "merged", ScaledAdapter(tmp_path / "lora", 1.0))
+    found = {tensor.name: tensor.data for tensor in GGUFReader(merged).tensors}
+
+    def added(name: str, rank: int) -> Any:
+        a, b = (lora[f"mlp.{name}.lora_{half}.weight"] for half in "AB")
+        a, b = a.reshape(6, rank, -1), b.reshape(len(b), rank, 6)
+        return np.einsum("o r e, e r i -> e o i", b, a) * np.float32(1.5)
+
+    gates, ups = np.split(added("experts.base_layer", 8), 2, axis=1)
+    for target, name, change in (
+        ("gate", "gate_proj", gates),
+        ("up", "up_proj", ups),
+        ("down", "down_proj", added("experts", 4)),
+    ):
+        own = [base[f"model.layers.1.mlp.experts.{expert}.{name}.weight"] for expert in range(6)]
+        np.testing.assert_allclose(
+            found[f"blk.1.ffn_{target}_exps.weight"], np.stack(own) + change, atol=1e-6
+        )
+    adapter = convert_adapter(tmp_path / "lora", source, tmp_path)
+    plain = converted(source, tmp_path / "plain")
+    expected = llama_tools.log_probs(merged, TOKENS)
+    assert np.abs(llama_tools.log_probs(plain, TOKENS, {adapter: 1.0}) - expected).max() < 1e-3
+    assert np.abs(llama_tools.log_probs(plain, TOKENS) - expected).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("experts", "settings", "reason"),
+    [
+        (3, {}, "adapts fewer experts than the model has"),
+        (6, {"rank_pattern": {}, "r": 5}, "which do not fit experts of rank 5"),
+        (6, {"target_parameters": ["input_linear"]}, "matrices that are no modules of their own"),
+        (7, {}, "merge_and_unload"),
+    ],
+)
+def test_experts_that_do_not_fit_are_refused(
+    experts: int, settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    source = golden_checkpoint("qwen3_moe", tmp_path / "base")
+    write_parameters(tmp_path / "lora", experts, **settings)
+    with pytest.raises(BadInput, match=reason):
+        converted(source, tmp_path / "merged", ScaledAdapter(tmp_path / "lora", 1.0))
+
+
 def test_the_file_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_checkpoint(tmp_path / "base", Shape())
     tensors = read_safetensors(source / "model.safetensors")
