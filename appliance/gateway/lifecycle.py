@@ -38,6 +38,8 @@ from appliance.gateway.router import Models, Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
+from appliance.gateway.tiers.answering import RoutedAnswering
+from appliance.gateway.tiers.choosing import Choice
 from appliance.gateway.usage.log import UsageLog, with_energy
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.questions import Question
@@ -147,6 +149,7 @@ class Gateway:
         `QueueFull` over the bound, `Unauthorized` or `ModelNotFound` where the caller may
         not ask this any more, and what `Client.ask` raises.
         """
+        model = model.itself
         with observed_result(self._observers.started(caller, model.id, question)) as completed:
             self._check_open()
             self._permitted(caller, model)
@@ -162,6 +165,7 @@ class Gateway:
 
         Raises as `generate` does, and what `Queues.embed` raises.
         """
+        model = model.itself
         with (
             self._admitted(caller, model, request) as start,
             observed_result(start()) as completed,
@@ -235,6 +239,7 @@ class Gateway:
         Raises as `ask` does, and what `ManagedModel.stay` raises.
         """
         self._check_open()
+        model = model.itself
         if model.stay is not None:
             with self._in_flight():
                 await model.stay(keep_alive_s)
@@ -275,16 +280,28 @@ class Gateway:
         model: ServedModel,
         prompts: Sequence[GenerateRequest],
         num_choices: int = 1,
+        *,
+        is_whole: bool = False,
     ) -> ChoiceStream:
         """The events of `num_choices` answers to each prompt;
-        each counts as a request in flight, while it is read.
+        each counts as a request in flight, while it is read. `is_whole`: nobody reads an
+        answer before its end, so that of `auto` may be another model's than was asked first.
 
         One failing, or leaving the context early, cancels them all. Raises what
         `generate` raises, and `BadRequest` for more answers than the caller may ever ask for.
         """
         requests = choice_requests(prompts, num_choices)
         self.quotas.check_together(self.admission.present(caller), requests)
-        return ChoiceStream(_Answering(self, caller, model), requests)
+        if model.tiers is None:
+            return ChoiceStream(_Answering(self, caller, model), requests)
+        routed = RoutedAnswering(
+            Choice.of(model.tiers, requests),
+            lambda chosen: _Answering(self, caller, chosen),
+            is_whole=is_whole,
+            min_logprob=model.tiers.rules.min_logprob,
+            timeout_s=self._queues.timeout_s(caller),
+        )
+        return ChoiceStream(routed, requests)
 
     def answer_batches(self, line_format: LineFormat) -> None:
         """If there are batches, their lines are in this format."""

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field, replace
 from appliance.errors import BadSettings, ModelNotFound
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.adapters import NO_ADAPTERS, ModelAdapters
-from appliance.gateway.library.facts import ModelDefaults
+from appliance.gateway.library.facts import ModelDefaults, ModelFacts
 from appliance.gateway.managed_model import LoadReport
+from appliance.gateway.tiers.rules import AutoRules
+from appliance.protocol.health import WorkerState
 from appliance.worker.client import Client
+
+AUTO = "auto"  # the name of whichever model a request needs
 
 _ADAPTER = ":"  # between the name of a model and that of its adapter
 _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
@@ -35,6 +39,17 @@ class ServedModel:
     # The adapter that requests for it are computed with, where its id is that of another
     # model and this: see `with_adapter`.
     adapter: str = ""
+    facts: Callable[[], ModelFacts] | None = None  # of its file; None: they are not known
+    tiers: Tiers | None = None  # of the model `auto` alone, which is one of these
+
+    @property
+    def itself(self) -> ServedModel:
+        """The model that is asked what nothing is to be chosen for: of `auto` the smallest."""
+        return self if self.tiers is None else self.tiers.usable[0]
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.client.health().state is WorkerState.READY
 
     @property
     def base_id(self) -> str:
@@ -48,6 +63,21 @@ class ServedModel:
     def is_named(self, names: Collection[str]) -> bool:
         """By its id or an alias; whoever may use a model may use its adapters."""
         return self.base_id in names or any(alias in names for alias in self.aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiers:
+    """The models of which `auto` is one, the smallest first; None stands for one that the
+    caller may not use, so that a request needs the same tier whoever asks.
+    """
+
+    models: tuple[ServedModel | None, ...]
+    rules: AutoRules
+
+    @property
+    def usable(self) -> tuple[ServedModel, ...]:
+        """At least one."""
+        return tuple(model for model in self.models if model is not None)
 
 
 class Models:
@@ -64,6 +94,13 @@ class Models:
     @property
     def models(self) -> tuple[ServedModel, ...]:
         return self._models
+
+    @property
+    def listed(self) -> tuple[ServedModel, ...]:
+        """As lists show them: with `auto`, where it can choose."""
+        auto = self.auto
+        can_choose = auto is not None and auto.tiers is not None and len(auto.tiers.usable) > 1
+        return (*self._models, auto) if auto is not None and can_choose else self._models
 
     @property
     def distinct(self) -> tuple[ServedModel, ...]:
@@ -105,10 +142,26 @@ class Models:
             param="model",
         )
 
+    @property
+    def auto(self) -> ServedModel | None:
+        """The model `auto`; None where there is nothing to choose from, or a model has that
+        name itself.
+        """
+        tiers = None if AUTO in self._by_name else self._tiers()
+        if tiers is None or not tiers.usable:
+            return None
+        first = tiers.usable[0]
+        return ServedModel(id=AUTO, client=first.client, created=first.created, tiers=tiers)
+
+    def _tiers(self) -> Tiers | None:
+        return None
+
     def find(self, name: str) -> ServedModel | None:
         """By its name, or that and the name of one of its adapters."""
         if (model := self._by_name.get(name)) is not None:
             return model
+        if name == AUTO:
+            return self.auto
         base, _, adapter = name.rpartition(_ADAPTER)
         model = self._by_name.get(base)
         if model is None or model.adapters.find(adapter) is None:
@@ -141,6 +194,17 @@ class Models:
 class ModelsOfCaller(Models):
     """Those that one caller may use: the others are not there for it."""
 
+    def __init__(self, models: Sequence[ServedModel], tiers: Tiers | None) -> None:
+        super().__init__(models)
+        self._all_tiers = tiers
+
+    def _tiers(self) -> Tiers | None:
+        tiers = self._all_tiers
+        if tiers is None:
+            return None
+        own = (model if model in self._models else None for model in tiers.models)
+        return replace(tiers, models=tuple(own))
+
     _no_model = "This API key may use none of the models here."
     _to_whom = " to this API key"
 
@@ -148,20 +212,50 @@ class ModelsOfCaller(Models):
 class Router(Models):
     """The served models, which may come and go."""
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        """Raises `BadSettings` when there is no model, or when two share a name."""
+    def __init__(self, models: Sequence[ServedModel], auto: AutoRules | None = None) -> None:
+        """`auto`: how the model `auto` chooses; None: as is usual.
+
+        Raises `BadSettings` when there is no model, when two share a name, or when there is
+        no model of a name that `auto` is to choose from.
+        """
         if not models:
             raise BadSettings("There is no model to serve.")
         super().__init__(models)
         for model in models:
             self._check_adapters(model)
+        self._auto = auto or AutoRules()
+        for name in self._auto.tiers:
+            if name not in self._by_name:
+                served = ", ".join(model.id for model in models)
+                raise BadSettings(
+                    f"--auto-tiers: there is no model '{name}' here. The models are: {served}."
+                )
+
+    def _tiers(self) -> Tiers | None:
+        """None for fewer than two."""
+        rules = self._auto
+        named = (self._by_name.get(name) for name in rules.tiers)
+        tiers = [model for model in named if model is not None] if rules.tiers else self._by_size()
+        if len(tiers) < 2 or not rules.is_on:
+            return None
+        return Tiers(models=tuple(tiers), rules=rules)
+
+    def _by_size(self) -> list[ServedModel]:
+        """Those that make text, by parameters and then by bytes; what has no file yet has no
+        size, and is left out.
+        """
+        known = [(model.facts(), model) for model in self.distinct if model.facts is not None]
+        texts = [each for each in known if each[0].num_bytes and not each[0].embeds]
+        texts.sort(key=lambda each: (each[0].num_params, each[0].num_bytes))
+        return [model for _, model in texts]
 
     def models_of(self, caller: Caller) -> Models:
         """What this caller may use, by the names that its limits allow."""
         allowed = caller.limits.models
         if allowed is None:
             return self
-        return ModelsOfCaller([model for model in self._models if model.is_named(allowed)])
+        own = [model for model in self._models if model.is_named(allowed)]
+        return ModelsOfCaller(own, self._tiers())
 
     def add(self, model: ServedModel) -> None:
         """From now on it is served too. Raises `BadSettings` where another one has one of

@@ -60,6 +60,15 @@ class Stages(Record, frozen=True, kw_only=True):
     shares: Shares = Shares()
 
 
+class Route(Record, frozen=True, kw_only=True):
+    """Which model answers a request for the model `auto`, and why. Workers know none."""
+
+    model: str  # its id
+    score: int  # of the request, out of 100
+    reason: str  # in words: what gave the score, and what was wrong with smaller models' answers
+    asked: list[str]  # all models that were asked, in their order
+
+
 class Usage(Record, frozen=True, kw_only=True):
     """What a request took, counted at its end."""
 
@@ -73,6 +82,7 @@ class Usage(Record, frozen=True, kw_only=True):
     drafts: Drafts | None = None  # None where nothing is drafted
     times: Times | None = None  # None where nobody asked
     energy_j: float | None = None  # None where nobody knows the machine's power
+    route: Route | None = None  # as in `Started`
 
 
 class CacheUse(str, enum.Enum):
@@ -92,6 +102,7 @@ class Started(Record, frozen=True):
     unenforced: list[str] = msgspec.field(default_factory=list)
     prompt_token_ids: list[int] = msgspec.field(default_factory=list)  # where the request asks
     cache: CacheUse = CacheUse.NONE
+    route: Route | None = None  # None where the request named its model
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):

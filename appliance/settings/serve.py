@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from appliance.errors import BadSettings
 from appliance.loopback import socket_path
+from appliance.settings.auto_options import AutoOptions
 from appliance.settings.cache_options import CacheOptions
 from appliance.settings.cost_options import CostOptions
 from appliance.settings.model import ModelSettings
@@ -52,7 +53,13 @@ FIT_OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings(
-    CostOptions, CacheOptions, ServerOptions, ServedModelsOptions, ModelSettings, NamedOptions
+    CostOptions,
+    CacheOptions,
+    ServerOptions,
+    AutoOptions,
+    ServedModelsOptions,
+    ModelSettings,
+    NamedOptions,
 ):
     """One declaration per option: the field's name gives flag, TOML key and variable,
     `Option` the rest.

@@ -58,7 +58,7 @@ def anthropic_model_routes(gateway: Gateway) -> FormatRouter:
         before_id: str | None = None,
     ) -> Response:
         """The served models, loaded or not."""
-        records = [_to_wire(model) for model in gateway.models_of(caller).models]
+        records = [_to_wire(model) for model in gateway.models_of(caller).listed]
         ids = [record.id for record in records]
         begin = ids.index(after_id) + 1 if after_id in ids else 0
         end = ids.index(before_id) if before_id in ids else len(ids)

@@ -67,7 +67,9 @@ def message_routes(gateway: Gateway) -> FormatRouter:
             events = _counted_only(gateway, caller, model, asked.chat_prompt())
         else:
             ask_timeout(asked.timeout)
-            events = gateway.generate_choices(caller, model, [asked.to_generate_request()])
+            events = gateway.generate_choices(
+                caller, model, [asked.to_generate_request()], is_whole=not asked.stream
+            )
         messages = MessagesFormat(options)
         response = (
             StreamedResponse(events, messages, _PINGED)

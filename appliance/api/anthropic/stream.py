@@ -8,7 +8,7 @@ Source: https://docs.claude.com/en/docs/build-with-claude/streaming
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec import UNSET
@@ -25,6 +25,7 @@ from appliance.api.anthropic.wire import (
     ThinkingContent,
     ToolUseContent,
 )
+from appliance.api.auto_record import AutoRecord
 from appliance.api.errors import Failure
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.wire_format import NamedRecord, StreamItem
@@ -33,6 +34,7 @@ from appliance.protocol.events import (
     Event,
     Finished,
     FinishReason,
+    Route,
     Started,
     ToolCallPart,
     Usage,
@@ -78,6 +80,7 @@ class MessagesFormat:
 
     def whole(self, choices: Sequence[CompletedChoice]) -> Message:
         (choice,) = choices
+        self._told(choice.route)
         content: list[Content] = []
         if choice.reasoning and self._options.shows_thinking:
             shown = "" if self._options.omits_thinking else choice.reasoning
@@ -93,6 +96,11 @@ class MessagesFormat:
         message.stop_sequence = choice.finished.stop_string or None
         return message
 
+    def _told(self, route: Route | None) -> None:
+        """Of the model `auto`, which one answers."""
+        if route is not None:
+            self._options = replace(self._options, model=route.model)
+
     def _message(self, content: list[Content], usage: MessageUsage) -> Message:
         usage.service_tier = "standard"
         return Message(
@@ -101,6 +109,7 @@ class MessagesFormat:
 
     def _records(self, event: Event) -> Iterator[MessageEvent]:
         if isinstance(event, Started):
+            self._told(event.route)
             # how many of them the cache has is known at the end, which says it again
             usage = MessageUsage(
                 input_tokens=event.num_prompt_tokens, cache_read_input_tokens=0, output_tokens=0
@@ -175,6 +184,7 @@ def _usage(usage: Usage) -> MessageUsage:
         output_tokens_details=OutputTokensDetails(usage.num_reasoning_tokens)
         if usage.num_reasoning_tokens
         else UNSET,
+        x_auto=AutoRecord.of(usage),
     )
 
 

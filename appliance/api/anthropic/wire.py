@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from appliance.api.auto_record import AutoRecord
+
 
 class TextContent(msgspec.Struct, kw_only=True, tag="text", tag_field="type"):
     text: str
@@ -41,6 +43,7 @@ class MessageUsage(msgspec.Struct, kw_only=True):
     output_tokens: int
     output_tokens_details: OutputTokensDetails | UnsetType = UNSET  # once it has ended
     service_tier: Literal["standard"] | UnsetType = UNSET
+    x_auto: AutoRecord | UnsetType = UNSET
 
 
 class Message(msgspec.Struct, kw_only=True):

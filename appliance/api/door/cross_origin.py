@@ -23,7 +23,7 @@ from appliance.errors import ForeignOrigin
 _EXPOSED = ", ".join(
     (
         "allow, request-id, retry-after, x-cache, x-ignored-parameters, x-request-id",
-        "x-unenforced-schema",
+        "x-auto-model, x-auto-reason, x-unenforced-schema",
         *LIMIT_HEADERS,
     )
 )

@@ -195,7 +195,9 @@ def native_completion_routes(gateway: Gateway) -> FormatRouter:
             includes_timings=bool(request.timings_per_token),
         )
         ask_timeout(request.timeout)
-        events = gateway.generate_choices(caller, model, prompts, request.num_choices)
+        events = gateway.generate_choices(
+            caller, model, prompts, request.num_choices, is_whole=not request.stream
+        )
         if request.stream:
             return StreamedResponse(events, wire_format)
         return WholeResponse(events, wire_format)

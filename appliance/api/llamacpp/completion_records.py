@@ -27,6 +27,7 @@ from appliance.protocol.events import (
     FinishReason,
     LikelyToken,
     SampledToken,
+    Started,
     Usage,
 )
 
@@ -69,11 +70,11 @@ class NativeRecord(msgspec.Struct, kw_only=True):
     completion_probabilities: list[TokenRecord] | UnsetType = UNSET
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class NativeFormat:
     """See `WireFormat`. llama.cpp's own streams end without a mark."""
 
-    model: str
+    model: str  # of `auto` the one that answers, once that is known
     settings: dict[str, Any]
     id_slot: int = NO_SLOT
     fields: Sequence[str] | None = None  # of the last record; None: all
@@ -86,6 +87,8 @@ class NativeFormat:
     _with_new_line: set[int] = field(default_factory=set)
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
+        if isinstance(event, Started) and event.route is not None:
+            self.model = event.route.model
         if isinstance(event, Finished):
             return (
                 self._chosen(
@@ -107,6 +110,8 @@ class NativeFormat:
         return (llama_error(failure),)
 
     def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord | Sequence[WireRecord]:
+        if (route := choices[0].route) is not None:
+            self.model = route.model
         records = [self._whole(index, choice) for index, choice in enumerate(choices)]
         return records[0] if len(records) == 1 else records
 

@@ -81,7 +81,9 @@ def infill_routes(gateway: Gateway) -> FormatRouter:
             includes_timings=bool(request.timings_per_token),
         )
         ask_timeout(request.timeout)
-        events = gateway.generate_choices(caller, model, [request.to_generate_request()])
+        events = gateway.generate_choices(
+            caller, model, [request.to_generate_request()], is_whole=not request.stream
+        )
         if request.stream:
             return StreamedResponse(events, wire_format)
         return WholeResponse(events, wire_format)

@@ -40,7 +40,7 @@ from appliance.api.transport.ndjson import JSON_LINES
 from appliance.api.transport.wire_format import StreamItem
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
-from appliance.protocol.events import Delta, Event, Finished, ToolCallPart
+from appliance.protocol.events import Delta, Event, Finished, Route, Started, ToolCallPart
 from appliance.protocol.requests import GenerateRequest
 
 # --- request --------------------------------------------------------------------------
@@ -107,13 +107,14 @@ class OllamaChatRequest(ToolFields, GeneratingRequest):
 class ChatFormat:
     """See `WireFormat`. Calls are written whole, for their arguments are objects here."""
 
-    model: str  # as it was asked for
+    model: str  # as it was asked for; of `auto` the one that answers, once that is known
     stopwatch: Stopwatch
     has_top_logprobs: bool = False
     _calls: list[CompletedToolCall] = field(default_factory=list)
     _num_written: int = 0
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002  # one choice
+        self._told(event.route if isinstance(event, Started) else None)
         if isinstance(event, Delta):
             if event.tool_call is not None:
                 return self._grow(event.tool_call)
@@ -134,6 +135,7 @@ class ChatFormat:
 
     def whole(self, choices: Sequence[CompletedChoice]) -> ChatRecord:
         [choice] = choices
+        self._told(choice.route)
         message = _with_calls(choice.tool_calls, 0)
         message.content = choice.text + message.content
         message.thinking = choice.reasoning or UNSET
@@ -141,6 +143,11 @@ class ChatFormat:
         record.logprobs = logprob_records(choice.tokens, has_top=self.has_top_logprobs)
         record.finish(choice.finished, self.stopwatch)
         return record
+
+    def _told(self, route: Route | None) -> None:
+        """Of the model `auto`, which one answers."""
+        if route is not None:
+            self.model = route.model
 
     def nothing(self) -> ChatRecord:
         """Of a request that asks for no answer."""
@@ -208,7 +215,9 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         )
         if not request.messages:
             return loaded(gateway, model, request, wire_format.nothing())
-        events = gateway.generate_choices(caller, model, [request.to_generate_request(model)])
+        events = gateway.generate_choices(
+            caller, model, [request.to_generate_request(model)], is_whole=not request.is_streamed
+        )
         return answer(stopwatch.watched(events), wire_format, is_streamed=request.is_streamed)
 
     return router

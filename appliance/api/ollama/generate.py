@@ -34,7 +34,7 @@ from appliance.api.transport.wire_format import StreamItem
 from appliance.errors import BadRequest
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
-from appliance.protocol.events import Delta, Event, Finished
+from appliance.protocol.events import Delta, Event, Finished, Route, Started
 from appliance.protocol.questions import Tokenize
 from appliance.protocol.requests import (
     ChatPrompt,
@@ -111,13 +111,14 @@ def _chat(turns: Turns, effort: str | None) -> ChatPrompt:
 class GenerateFormat:
     """See `WireFormat`. `turns`, where there are some, are what `context` goes on from."""
 
-    model: str  # as it was asked for
+    model: str  # as it was asked for; of `auto` the one that answers, once that is known
     stopwatch: Stopwatch
     has_top_logprobs: bool = False
     turns: Turns | None = None
     _texts: list[str] = field(default_factory=list)
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002  # one choice
+        self._told(event.route if isinstance(event, Started) else None)
         if isinstance(event, Delta) and (event.text or event.reasoning or event.tokens):
             self._texts.append(event.text)
             record = self._record(event.text, event.reasoning)
@@ -138,11 +139,17 @@ class GenerateFormat:
 
     def whole(self, choices: Sequence[CompletedChoice]) -> GenerateRecord:
         [choice] = choices
+        self._told(choice.route)
         record = self._record(choice.text, choice.reasoning)
         record.logprobs = logprob_records(choice.tokens, has_top=self.has_top_logprobs)
         record.context = self._context(choice.text)
         record.finish(choice.finished, self.stopwatch)
         return record
+
+    def _told(self, route: Route | None) -> None:
+        """Of the model `auto`, which one answers."""
+        if route is not None:
+            self.model = route.model
 
     def nothing(self) -> GenerateRecord:
         """Of a request that asks for no answer."""
@@ -189,7 +196,10 @@ def generate_routes(gateway: Gateway) -> FormatRouter:
             wire_format.turns = request.turns(model)
             prompt = _chat(wire_format.turns, request.effort)
         events = gateway.generate_choices(
-            caller, model, [request.to_generate_request(prompt, model)]
+            caller,
+            model,
+            [request.to_generate_request(prompt, model)],
+            is_whole=not request.is_streamed,
         )
         return answer(stopwatch.watched(events), wire_format, is_streamed=request.is_streamed)
 

@@ -188,6 +188,7 @@ class ChatFormat:
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Started):
+            self.header.told(event.route)
             self._started[index] = event
             return ()
         chunk = self._chunk_at(index, event)
@@ -220,6 +221,7 @@ class ChatFormat:
 
     def whole(self, choices: Sequence[CompletedChoice]) -> ChatCompletion:
         header = self.header
+        header.told(choices[0].route)
         return ChatCompletion(
             id=header.id,
             created=header.created,
@@ -307,7 +309,11 @@ async def begin_chat(gateway: Gateway, caller: Caller, request: ChatRequest) -> 
     )
     ask_timeout(request.timeout)
     events = gateway.generate_choices(
-        caller, model, [request.to_generate_request()], request.num_choices
+        caller,
+        model,
+        [request.to_generate_request()],
+        request.num_choices,
+        is_whole=not request.stream,
     )
     return FormattedEvents(events, chat)
 

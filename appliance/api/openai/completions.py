@@ -227,6 +227,7 @@ class CompletionFormat:
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Started):
+            self.header.told(event.route)
             self._started[index] = event
             return ()
         choice = self._choice_at(index, event)
@@ -259,6 +260,7 @@ class CompletionFormat:
         return (openai_error(failure),)
 
     def whole(self, choices: Sequence[CompletedChoice]) -> TextCompletion:
+        self.header.told(choices[0].route)
         size = len(choices) // self.num_prompts
         best = [
             choice
@@ -359,7 +361,9 @@ async def begin_completion(
         includes_token_ids=bool(request.return_token_ids),
     )
     ask_timeout(request.timeout)
-    events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
+    events = gateway.generate_choices(
+        caller, model, prompts, request.num_candidates, is_whole=not request.stream
+    )
     return FormattedEvents(events, completion)
 
 

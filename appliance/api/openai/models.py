@@ -14,7 +14,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import model_status
-from appliance.gateway.router import ServedModel
+from appliance.gateway.router import ServedModel, Tiers
 
 
 def model_routes(gateway: Gateway) -> FormatRouter:
@@ -23,7 +23,7 @@ def model_routes(gateway: Gateway) -> FormatRouter:
     @router.get("/v1/models", responses=router.returns(ModelList))
     async def list_models(caller: RequestCaller) -> Response:
         """The served models, loaded or not."""
-        models = gateway.models_of(caller).models
+        models = gateway.models_of(caller).listed
         named = [each for model in models for each in _with_adapters(model)]
         return RecordResponse(ModelList(data=[_to_wire(model) for model in named]))
 
@@ -42,6 +42,8 @@ def _with_adapters(model: ServedModel) -> list[ServedModel]:
 
 
 def _to_wire(model: ServedModel) -> ModelRecord:
+    if model.tiers is not None:
+        return _auto_to_wire(model, model.tiers)
     status = model_status(model)
     return ModelRecord(
         id=model.id,
@@ -56,4 +58,24 @@ def _to_wire(model: ServedModel) -> ModelRecord:
         slots=status.slots,
         predicted_bytes=status.predicted_bytes,
         reduced=status.is_reduced,
+    )
+
+
+def _auto_to_wire(model: ServedModel, tiers: Tiers) -> ModelRecord:
+    """Of the model `auto`, which is whichever of these a request needs."""
+    statuses = [model_status(each) for each in tiers.usable]
+    loaded = [status for status in statuses if status.is_loaded]
+    return ModelRecord(
+        id=model.id,
+        created=model.created,
+        aliases=[],
+        tiers=[status.id for status in statuses],
+        state=(loaded or statuses)[0].state,
+        loaded=bool(loaded),
+        last_error=None,
+        quantization=None,
+        ctx=max((status.ctx for status in loaded if status.ctx is not None), default=None),
+        slots=None,
+        predicted_bytes=None,
+        reduced=False,
     )

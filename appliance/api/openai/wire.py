@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from appliance.api.auto_record import AutoRecord
 from appliance.api.timings import ProgressRecord, Timings
 from appliance.api.transport.completed_choice import CompletedToolCall
 from appliance.api.transport.wire_format import EndMark
@@ -62,6 +63,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
         float | UnsetType,
         Meta(description="Joules that the machine took for it, where that is known."),
     ] = UNSET
+    x_auto: AutoRecord | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct, kw_only=True):
@@ -211,6 +213,8 @@ class ModelRecord(msgspec.Struct, kw_only=True):
     aliases: list[str]
     # the model whose adapter this is
     parent: str | UnsetType = UNSET
+    # of the model `auto`: those that it chooses from, the smallest first
+    tiers: list[str] | UnsetType = UNSET
     state: str
     loaded: bool
     last_error: str | None
@@ -229,17 +233,23 @@ class ModelList(msgspec.Struct, kw_only=True):
     data: list[ModelRecord]
 
 
-@dataclass(frozen=True)
+@dataclass
 class CompletionHeader:
     """What every record of one response repeats."""
 
     id: str
     created: int  # Unix seconds
-    served: ServedModel
+    served: ServedModel  # of `auto` the model that answers, once that is known
 
     @classmethod
     def of(cls, prefix: str, served: ServedModel) -> CompletionHeader:
         return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), served)
+
+    def told(self, route: events.Route | None) -> None:
+        """Of the model `auto`, which one answers."""
+        tiers = self.served.tiers
+        if route is not None and tiers is not None:
+            [self.served] = (model for model in tiers.usable if model.id == route.model)
 
     @property
     def model(self) -> str:
@@ -288,6 +298,7 @@ def usage_record(finished: Sequence[events.Finished], num_prompts: int = 1) -> U
         else UNSET,
         discarded_tokens=num_discarded_tokens or UNSET,
         x_energy_j=round(sum(energies_j), 3) if energies_j else UNSET,
+        x_auto=AutoRecord.of(finished[0].usage),
     )
 
 

@@ -11,7 +11,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from appliance.gateway.choices import ChoiceEvent
-from appliance.protocol.events import Delta, Event, Finished, SampledToken, Started, ToolCallPart
+from appliance.protocol.events import (
+    Delta,
+    Event,
+    Finished,
+    Route,
+    SampledToken,
+    Started,
+    ToolCallPart,
+)
 
 # entering begins the request, leaving cancels it
 ChoiceEvents = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]
@@ -33,7 +41,8 @@ class CompletedChoice:
     tokens: list[SampledToken] | None  # None where no log-probabilities are asked for
     reasoning: str = ""
     tool_calls: list[CompletedToolCall] = field(default_factory=list)
-    unenforced: Sequence[str] = ()  # see `Started`
+    unenforced: Sequence[str] = ()  # see `Started`, like the next
+    route: Route | None = None
     prompt_token_ids: list[int] = field(default_factory=list)  # where the request asks
     token_ids: list[int] = field(default_factory=list)  # likewise, see `Delta`
 
@@ -72,12 +81,14 @@ class _GrowingChoice:
     tokens: list[SampledToken] | None = None
     finished: Finished | None = None
     unenforced: Sequence[str] = ()
+    route: Route | None = None
     prompt_token_ids: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         if isinstance(event, Started):
             self.unenforced = event.unenforced
+            self.route = event.route
             self.prompt_token_ids = event.prompt_token_ids
         elif isinstance(event, Finished):
             self.finished = event
@@ -105,6 +116,7 @@ class _GrowingChoice:
             reasoning="".join(self.reasoning),
             tool_calls=self.tool_calls,
             unenforced=self.unenforced,
+            route=self.route,
             prompt_token_ids=self.prompt_token_ids,
             token_ids=self.token_ids,
         )

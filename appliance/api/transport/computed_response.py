@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents, completed_choices
+from appliance.api.transport.route_headers import route_headers
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import WireFormat, WireRecord
 
@@ -54,6 +55,7 @@ class WholeResponse(ComputedResponse):
         async def compute() -> Computed:
             choices = await completed_choices(events)
             self.headers.update(unenforced_headers(choices[0].unenforced))
+            self.headers.update(route_headers(choices[0].route))
             return wire_format.whole(choices)
 
         super().__init__(compute)

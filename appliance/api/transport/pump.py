@@ -16,7 +16,7 @@ from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 from appliance.errors import ApplianceError
 from appliance.gateway.choices import ChoiceEvent
-from appliance.protocol.events import Finished, Started
+from appliance.protocol.events import Finished, Route, Started
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ class StreamSink(Protocol):
     is what holds back the next event.
     """
 
-    async def start(self, unenforced: Sequence[str]) -> None:
-        """The request is accepted: items follow. See `Started` for `unenforced`."""
+    async def start(self, unenforced: Sequence[str], route: Route | None = None) -> None:
+        """The request is accepted: items follow. See `Started` for `unenforced` and `route`."""
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         """At least one item."""
@@ -56,7 +56,10 @@ async def pump(
     progress = progress or Progress()
     async with events as happening:
         happened = await anext(happening)
-        await sink.start(happened.event.unenforced if isinstance(happened.event, Started) else ())
+        if isinstance(started := happened.event, Started):
+            await sink.start(started.unenforced, started.route)
+        else:
+            await sink.start(())
         try:
             if items := wire_format.items(happened.index, happened.event):
                 await sink.write(items)

@@ -18,10 +18,12 @@ from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.open_streams import OpenStream, OpenStreams
 from appliance.api.transport.pump import Progress, fail, pump, pump_on
+from appliance.api.transport.route_headers import route_headers
 from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 from appliance.gateway.choice_stream import ChoiceStream
+from appliance.protocol.events import Route
 
 
 class Framing(Protocol):
@@ -164,11 +166,12 @@ class _BodySink:
         self._time = asyncio.get_running_loop().time
         self._last_write_s = self._time()
 
-    async def start(self, unenforced: Sequence[str] = ()) -> None:
+    async def start(self, unenforced: Sequence[str] = (), route: Route | None = None) -> None:
         async with self._order:
             if not self._is_started and not self._is_ended:
                 self._is_started = True
                 self._response.headers.update(unenforced_headers(unenforced))
+                self._response.headers.update(route_headers(route))
                 await self._send(
                     {
                         "type": "http.response.start",

@@ -118,6 +118,8 @@ class ServerMessage(msgspec.Struct, kw_only=True):
     cancelled: Literal[True] | UnsetType = UNSET
     ignored_parameters: str | UnsetType = UNSET  # as HTTP's header names them
     unenforced_schema: str | UnsetType = UNSET  # as HTTP's header names it
+    auto_model: str | UnsetType = UNSET  # likewise, where the request named `auto`
+    auto_reason: str | UnsetType = UNSET
     data: Any = UNSET  # a record of the format
 
 

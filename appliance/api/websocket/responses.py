@@ -34,6 +34,7 @@ from appliance.api.websocket.messages import decoded
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.logs import REQUEST_ID
+from appliance.protocol.events import Route
 
 MAX_LANES = 32  # with names, as at OpenAI
 MAX_TURNS = 32  # in progress or waiting on one connection
@@ -197,9 +198,11 @@ class _EventSink:
             self._first["ignored_parameters"] = ignored_parameters
         self._is_first = True
 
-    async def start(self, unenforced: Sequence[str]) -> None:
+    async def start(self, unenforced: Sequence[str], route: Route | None = None) -> None:
         if (places := unenforced_headers(unenforced).get(UNENFORCED_HEADER)) is not None:
             self._first["unenforced_schema"] = places
+        if route is not None:
+            self._first |= {"auto_model": route.model, "auto_reason": route.reason}
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         texts = [self._text_of(item) for item in items if not isinstance(item, EndMark)]

@@ -16,6 +16,7 @@ from appliance.api.transport.wire_format import EndMark, NamedRecord, StreamItem
 from appliance.api.websocket.labels import ERROR, LabelledFormat
 from appliance.api.websocket.messages import ServerMessage, tail_of
 from appliance.logs import REQUEST_ID
+from appliance.protocol.events import Route
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -44,7 +45,7 @@ class MessageSink:
         self._num_messages = 0
         self.is_over = False  # its last message has been sent
 
-    async def start(self, unenforced: Sequence[str] = ()) -> None:
+    async def start(self, unenforced: Sequence[str] = (), route: Route | None = None) -> None:
         places = unenforced_headers(unenforced).get(UNENFORCED_HEADER)
         tail = self._kept(
             ServerMessage(
@@ -54,6 +55,8 @@ class MessageSink:
                 stream=UNSET if self._stream is None else self._stream.id,
                 ignored_parameters=self._ignored_parameters or UNSET,
                 unenforced_schema=places or UNSET,
+                auto_model=UNSET if route is None else route.model,
+                auto_reason=UNSET if route is None else route.reason,
             )
         )
         await self._send(self._head + tail)

@@ -185,7 +185,7 @@ class StreamRequests:
         )
         if is_whole:
             choices = await completed_choices(events)
-            await sink.start(choices[0].unenforced)
+            await sink.start(choices[0].unenforced, choices[0].route)
             whole = labelled.whole(choices)
             await sink.write(whole if isinstance(whole, Sequence) else [whole])
             await sink.write([END])

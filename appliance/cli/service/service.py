@@ -15,6 +15,7 @@ from appliance.cli.listening import HttpServer, http_config
 from appliance.cli.network.certificates import Certificates
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.service.answer_caches import answer_caches
+from appliance.cli.service.auto import auto_rules
 from appliance.cli.service.start_plan import StartPlan, plan_start
 from appliance.cli.usage.recording import usage_log
 from appliance.gateway.accounts.accounts import Accounts
@@ -31,6 +32,7 @@ from appliance.gateway.thermal.governor import Mode
 from appliance.gateway.thermal.watch import ThermalWatch
 from appliance.launch.adapters import served_adapters
 from appliance.launch.library.library import Changing, ModelLibrary
+from appliance.launch.library.reading import KnownFacts
 from appliance.launch.library.served import Serving
 from appliance.launch.loader import ModelLoader
 from appliance.launch.names import NamedModel, keep_alive_of_others, spec_maker
@@ -80,7 +82,7 @@ def make_service(
     specs = {model.id: model.spec for model in start.models}
     loader = ModelLoader(specs, start.pool, on_event, first=first, quarantine=quarantine)
     manager = _manager(settings, start, loader)
-    router = Router([_served(model, manager) for model in start.models])
+    router = Router([_served(model, manager) for model in start.models], auto_rules(settings))
     serving = Serving(
         models=start.models,
         router=router,
@@ -169,4 +171,5 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
         stay=managed.stay,
         defaults=model.defaults,
         adapters=served_adapters(model.spec.adapters),
+        facts=KnownFacts(model.spec),
     )

@@ -46,6 +46,10 @@ class Queues:
         self._clock: Clock = clock or LoopClock()
         self._lines: dict[int, tuple[Client, Line]] = {}  # by the client's identity
 
+    def timeout_s(self, caller: Caller) -> float | None:
+        """See `QueueRules`."""
+        return self._rules.timeout_s(caller)
+
     def state(self, client: Client) -> LineState:
         _, line = self._lines.get(id(client), (None, None))
         return NOBODY if line is None else line.state

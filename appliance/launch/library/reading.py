@@ -40,6 +40,21 @@ def facts_of(spec: ModelSpec) -> ModelFacts:
     return _facts(header, spec)
 
 
+class KnownFacts:
+    """`facts_of` a model, read once: in the thread that asks, for a header is read in
+    milliseconds. As long as there is no file, it is looked for each time.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._facts = ModelFacts()
+
+    def __call__(self) -> ModelFacts:
+        if not self._facts.num_bytes:
+            self._facts = facts_of(self._spec)
+        return self._facts
+
+
 def _header(file: Path) -> GgufHeader | None:
     try:
         return read_model_header(file)

@@ -13,6 +13,7 @@ from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.router import Router, ServedModel
 from appliance.launch.adapters import served_adapters
+from appliance.launch.library.reading import KnownFacts
 from appliance.launch.loader import ModelLoader
 from appliance.launch.names import NamedModel
 from appliance.launch.spec import ModelSpec
@@ -74,6 +75,7 @@ class Serving:
             stay=managed.stay,
             defaults=defaults or ModelDefaults(),
             adapters=served_adapters(spec.adapters),
+            facts=KnownFacts(spec),
         )
         self._router.add(model)
         self._entries[model_id] = Entry(model, spec, loaded_as)

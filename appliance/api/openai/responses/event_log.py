@@ -20,7 +20,7 @@ from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.wire_format import NamedRecord, StreamItem, WireRecord
 from appliance.errors import StreamGone
 from appliance.gateway.choices import ChoiceEvent
-from appliance.protocol.events import Delta, Event, Finished
+from appliance.protocol.events import Delta, Event, Finished, Route
 
 MAX_BYTES = 4 << 20  # of one log: the last events
 _MORE = ChoiceEvent(0, Delta(request_id=0, text="", num_tokens=0))
@@ -40,7 +40,11 @@ class EventLog:
     def num_events(self) -> int:
         return self._num_dropped + len(self._events)
 
-    async def start(self, unenforced: Sequence[str]) -> None:
+    async def start(
+        self,
+        unenforced: Sequence[str],  # the Protocol's, like the next
+        route: Route | None = None,
+    ) -> None:
         """Readers have been told the status before."""
 
     async def write(self, items: Sequence[StreamItem]) -> None:

@@ -35,7 +35,7 @@ async def begin_response(
     """Raises `ApplianceError` where the request cannot be served."""
     refuse_background(request)
     turn = await turn_of(gateway, caller.id, request)
-    return FormattedEvents(*begin_turn(gateway, caller, turn))
+    return FormattedEvents(*begin_turn(gateway, caller, turn, is_whole=not request.stream))
 
 
 def refuse_background(request: ResponsesRequest) -> None:
@@ -45,9 +45,15 @@ def refuse_background(request: ResponsesRequest) -> None:
 
 
 def begin_turn(
-    gateway: Gateway, caller: Caller, turn: Turn, *, is_warmup: bool = False
+    gateway: Gateway,
+    caller: Caller,
+    turn: Turn,
+    *,
+    is_warmup: bool = False,
+    is_whole: bool = False,
 ) -> tuple[ChoiceStream, ResponsesFormat]:
-    """`is_warmup`: its prompt is computed, and nothing else.
+    """`is_warmup`: its prompt is computed, and nothing else. `is_whole`: see
+    `Gateway.generate_choices`.
 
     Raises `ApplianceError` where the request cannot be served.
     """
@@ -66,7 +72,7 @@ def begin_turn(
     if is_warmup:
         asked = msgspec.structs.replace(asked, max_tokens=0)
     ask_timeout(request.timeout)
-    return gateway.generate_choices(caller, model, [asked]), responses
+    return gateway.generate_choices(caller, model, [asked], is_whole=is_whole), responses
 
 
 def response_routes(gateway: Gateway) -> FormatRouter:
@@ -94,7 +100,8 @@ def response_routes(gateway: Gateway) -> FormatRouter:
                 "'background'.",
                 param="background",
             )
-        running = await background.start(turn, *begin_turn(gateway, caller, turn))
+        begun = begin_turn(gateway, caller, turn, is_whole=not request.stream)
+        running = await background.start(turn, *begun)
         if request.stream:
             return StreamedResponse(*running.followed())
         return RecordResponse(running.record)

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from appliance.api.auto_record import AutoRecord
 from appliance.api.errors import Failure
 from appliance.api.openai.errors import openai_error
 from appliance.api.openai.logprobs import chat_logprobs
@@ -41,6 +42,7 @@ from appliance.protocol.events import (
     Event,
     Finished,
     FinishReason,
+    Route,
     SampledToken,
     Started,
     ToolCallPart,
@@ -106,6 +108,7 @@ class ResponsesFormat:
 
     def whole(self, choices: Sequence[CompletedChoice]) -> ResponseRecord:
         (choice,) = choices
+        self._told(choice.route)
         if choice.reasoning:
             self._add(_reasoning(choice.reasoning))
         if choice.text:
@@ -123,6 +126,11 @@ class ResponsesFormat:
         if self._on_end is not None:
             self._on_end(self._record)
 
+    def _told(self, route: Route | None) -> None:
+        """Of the model `auto`, which one answers."""
+        if route is not None:
+            self._record.model = route.model
+
     def _about_response(self, kind: str) -> StreamEvent:
         return StreamEvent(type=kind, sequence_number=self._next(), response=self._record)
 
@@ -132,6 +140,7 @@ class ResponsesFormat:
 
     def _records(self, event: Event) -> Iterator[StreamEvent]:
         if isinstance(event, Started):
+            self._told(event.route)
             if self._record.status != _QUEUED:
                 yield self._about_response("response.created")
             self._record.status = _RUNNING
@@ -254,6 +263,7 @@ class ResponsesFormat:
             output_tokens=usage.num_completion_tokens,
             output_tokens_details=ReasoningTokens(usage.num_reasoning_tokens),
             total_tokens=usage.num_prompt_tokens + usage.num_completion_tokens,
+            x_auto=AutoRecord.of(usage),
         )
         self._ended()
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from appliance.api.auto_record import AutoRecord
 from appliance.api.openai.errors import OpenAIErrorDetail
 from appliance.api.openai.wire import ChatTokenLogprob
 
@@ -28,6 +29,7 @@ class ResponseUsage(msgspec.Struct, kw_only=True):
     output_tokens: int
     output_tokens_details: ReasoningTokens
     total_tokens: int
+    x_auto: AutoRecord | UnsetType = UNSET
 
 
 class OutputText(msgspec.Struct, kw_only=True, tag="output_text", tag_field="type"):
