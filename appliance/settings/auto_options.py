@@ -13,29 +13,16 @@ from appliance.settings.options import Option, Parser
 
 AUTO_MODEL = "The model auto"
 NO_TIERS = "none"
-_OFF = "off"
 
 
-@dataclass(frozen=True)
-class Logprob:
-    """A log-probability, or None for none."""
-
-    value: float | None
-
-    def __str__(self) -> str:
-        return _OFF if self.value is None else f"{self.value:g}"
-
-
-def logprob() -> Parser:
-    def read(text: str) -> Logprob:
-        if text.lower() == _OFF:
-            return Logprob(None)
+def probability() -> Parser:
+    def read(text: str) -> float:
         value = float(text)
-        if not -100 <= value <= 0:  # also refuses nan
+        if not 0 <= value <= 1:  # also refuses nan
             raise ValueError
-        return Logprob(value)
+        return value
 
-    return Parser(read, f"a number from -100 to 0, such as -1.5, or {_OFF}", choices=(_OFF,))
+    return Parser(read, "a probability from 0 to 1, such as 0.2")
 
 
 def points() -> Parser:
@@ -76,13 +63,14 @@ class AutoOptions:
             automatic="15 for two models, 15 and 40 for three",
         ),
     ] = ()
-    auto_min_logprob: Annotated[
-        Logprob,
+    auto_min_probability: Annotated[
+        float,
         Option(
-            help="Mean log-probability of an answer's tokens below which the next larger model is "
-            "asked too, where `auto` was asked without `stream`; off: it is not looked at",
-            parser=logprob(),
+            help="Where `auto` was asked without `stream`: an answer whose tokens the model found "
+            "less likely than this in the geometric mean is given to the next larger model too; "
+            "0: none is for that reason",
+            parser=probability(),
             group=AUTO_MODEL,
-            metavar="LOGPROB",
+            metavar="PROBABILITY",
         ),
-    ] = Logprob(-1.5)
+    ] = 0.2

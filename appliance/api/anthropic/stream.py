@@ -25,7 +25,7 @@ from appliance.api.anthropic.wire import (
     ThinkingContent,
     ToolUseContent,
 )
-from appliance.api.auto_record import AutoRecord
+from appliance.api.auto_route import AutoRecord
 from appliance.api.errors import Failure
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.wire_format import NamedRecord, StreamItem

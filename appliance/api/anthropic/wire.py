@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from appliance.api.auto_record import AutoRecord
+from appliance.api.auto_route import AutoRecord
 
 
 class TextContent(msgspec.Struct, kw_only=True, tag="text", tag_field="type"):

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from appliance.api.auto_record import AutoRecord
+from appliance.api.auto_route import AutoRecord
 from appliance.api.timings import ProgressRecord, Timings
 from appliance.api.transport.completed_choice import CompletedToolCall
 from appliance.api.transport.wire_format import EndMark

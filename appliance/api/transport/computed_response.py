@@ -14,9 +14,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.api.auto_route import route_headers
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents, completed_choices
-from appliance.api.transport.route_headers import route_headers
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import WireFormat, WireRecord
 

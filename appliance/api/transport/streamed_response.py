@@ -14,11 +14,11 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.api.auto_route import route_headers
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.open_streams import OpenStream, OpenStreams
 from appliance.api.transport.pump import Progress, fail, pump, pump_on
-from appliance.api.transport.route_headers import route_headers
 from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import StreamItem, WireFormat

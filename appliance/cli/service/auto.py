@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from appliance.errors import BadSettings
 from appliance.gateway.tiers.rules import AutoRules
 from appliance.settings import ServeSettings
@@ -10,7 +12,7 @@ from appliance.settings.auto_options import NO_TIERS
 
 def auto_rules(settings: ServeSettings) -> AutoRules:
     """Raises `BadSettings` where a word takes another one's meaning."""
-    tiers = settings.auto_tiers
+    tiers, least = settings.auto_tiers, settings.auto_min_probability
     is_on = NO_TIERS not in tiers
     if not is_on and len(tiers) > 1:
         raise BadSettings(
@@ -22,5 +24,5 @@ def auto_rules(settings: ServeSettings) -> AutoRules:
         tiers=tiers if is_on else (),
         is_on=is_on,
         thresholds=tuple(sorted(settings.auto_thresholds)) or None,
-        min_logprob=settings.auto_min_logprob.value,
+        min_logprob=math.log(least) if least else None,
     )

@@ -43,7 +43,7 @@ def _from_wanted(tiers: Tiers, needed: Complexity) -> tuple[tuple[ServedModel, .
     reason = f"score {needed.score} of {MOST} ({needed.reason}): tier {wanted + 1} of {num_tiers}"
     models = tuple(model for model in tiers.models[wanted:] if model is not None)
     if not models:
-        return tiers.usable[-1:], f"{reason}, of which this is the largest that the key may use"
+        return tiers.usable[-1:], f"{reason}, and this is the largest that the key may use"
     if tiers.models[wanted] is None:
         reason += ", which the key may not use"
     # what is in memory answers at once, and has cost its memory already

@@ -79,7 +79,7 @@ _REASONING = tuple(
         r"\bstep[- ]by[- ]step\b|\bthink (?:carefully|hard|it through)\b",
         r"^\s*\(?[A-E]\)[ .]",
         r"\b(?:deduce|logical(?:ly)?|puzzle|riddle|argument|premises?|valid or invalid)\b",
-        r"\b(?:why|because|if|then|therefore|unless|suppose|assume|given that)\b.*\?",
+        r"\b(?:why|because|if|therefore|unless|suppose|assume|given that)\b.*\?",
         r"\b(?:analy[sz]e|compare|trade-?offs?|critique|evaluate|derive|justify|design)\b",
         r"\b(?:true or false|tells? the truth|true, false|statements?|sequence|alphabetically)\b",
         r"\b(?:relationship between|in (?:what|which) order|(?:start|end) of the|left|right)\b.*\?",

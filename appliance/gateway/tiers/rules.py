@@ -5,6 +5,7 @@ Pure: knows no model.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -20,7 +21,7 @@ class AutoRules:
     thresholds: tuple[float, ...] | None = None
     # Of an answer's tokens, natural, the mean; below it a larger model is asked too. None: it
     # is not looked at.
-    min_logprob: float | None = -1.5
+    min_logprob: float | None = math.log(0.2)
 
     threshold_of_two = 15.0
     _last_threshold = 40.0

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from appliance.api.auto_record import AutoRecord
+from appliance.api.auto_route import AutoRecord
 from appliance.api.errors import Failure
 from appliance.api.openai.errors import openai_error
 from appliance.api.openai.logprobs import chat_logprobs

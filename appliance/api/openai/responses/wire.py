@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from appliance.api.auto_record import AutoRecord
+from appliance.api.auto_route import AutoRecord
 from appliance.api.openai.errors import OpenAIErrorDetail
 from appliance.api.openai.wire import ChatTokenLogprob
 

@@ -1,7 +1,7 @@
-"""What answers say of the model `auto`: which one answered, and why. In every format that has
-a record of usage.
+"""What answers say of the model `auto`: which one answered, and why. In headers, and in every
+format that has a record of usage.
 
-Knows no format.
+Knows no format and no model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from appliance.protocol.events import Usage
+from appliance.protocol.events import Route, Usage
+
+AUTO_MODEL_HEADER = "x-auto-model"
+AUTO_REASON_HEADER = "x-auto-reason"
+_MAX_CHARS = 1000
 
 
 class AutoRecord(msgspec.Struct, kw_only=True):
@@ -29,3 +33,14 @@ class AutoRecord(msgspec.Struct, kw_only=True):
         if route is None:
             return UNSET
         return cls(model=route.model, score=route.score, reason=route.reason, asked=route.asked)
+
+
+def route_headers(route: Route | None) -> dict[str, str]:
+    """Printable ASCII alone, as headers are."""
+    if route is None:
+        return {}
+    return {AUTO_MODEL_HEADER: _plain(route.model), AUTO_REASON_HEADER: _plain(route.reason)}
+
+
+def _plain(text: str) -> str:
+    return "".join(each if " " <= each <= "~" else "?" for each in text[:_MAX_CHARS])
