@@ -23,7 +23,6 @@ from appliance.protocol.requests import ChatPrompt, GenerateRequest
 
 # MT-bench's categories, and whole sources, in which small models are known to fall behind
 LARGE = frozenset({"math", "coding", "reasoning", "humaneval", "gsm8k", "bbh"})
-TOKENS = 250  # of an answer; the saving does not depend on it where all are as long
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,12 @@ class Confusion:
     small_to_small: int
 
     @classmethod
-    def of(cls, prompts: Sequence[Labelled], threshold: float) -> Confusion:
-        cells = [(each.needs_large, each.score >= threshold) for each in prompts]
+    def of(cls, prompts: Sequence[Labelled], threshold: float | None) -> Confusion:
+        """None: each goes where its label says."""
+        cells = [
+            (each.needs_large, each.needs_large if threshold is None else each.score >= threshold)
+            for each in prompts
+        ]
         return cls(
             large_to_large=cells.count((True, True)),
             large_to_small=cells.count((True, False)),
@@ -105,7 +108,7 @@ class Confusion:
 
     def saved(self, cost_ratio: float) -> float:
         """Of the cost of sending all to the large model, whose token costs `cost_ratio` times
-        one of the small model.
+        one of the small model; all answers are as long.
         """
         num_small = self.large_to_small + self.small_to_small
         total = num_small + self.large_to_large + self.small_to_large
@@ -119,8 +122,8 @@ def _table(prompts: Sequence[Labelled], threshold: float, cost_ratio: float) -> 
     yield "|---|---|---|"
     yield f"| needs the large one | {confusion.large_to_large} | {confusion.large_to_small} |"
     yield f"| does not | {confusion.small_to_large} | {confusion.small_to_small} |"
-    saved = confusion.saved(cost_ratio)
-    yield f"balanced accuracy {confusion.balanced:.1%}, cost saved {saved:.1%}"
+    saved, possible = confusion.saved(cost_ratio), Confusion.of(prompts, None).saved(cost_ratio)
+    yield f"balanced accuracy {confusion.balanced:.1%}, cost saved {saved:.1%} of {possible:.1%}"
     yield f"(a token of the large model costs {cost_ratio:g} of the small one's)"
     yield ""
     yield "| source | prompts | to the large model | median score |"

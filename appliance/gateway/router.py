@@ -194,13 +194,15 @@ class Models:
 class ModelsOfCaller(Models):
     """Those that one caller may use: the others are not there for it."""
 
-    def __init__(self, models: Sequence[ServedModel], tiers: Tiers | None) -> None:
+    def __init__(
+        self, models: Sequence[ServedModel], all_tiers: Callable[[], Tiers | None]
+    ) -> None:
+        """`all_tiers`: those of whoever may use all models."""
         super().__init__(models)
-        self._all_tiers = tiers
+        self._all_tiers = all_tiers
 
     def _tiers(self) -> Tiers | None:
-        tiers = self._all_tiers
-        if tiers is None:
+        if (tiers := self._all_tiers()) is None:
             return None
         own = (model if model in self._models else None for model in tiers.models)
         return replace(tiers, models=tuple(own))
@@ -255,7 +257,7 @@ class Router(Models):
         if allowed is None:
             return self
         own = [model for model in self._models if model.is_named(allowed)]
-        return ModelsOfCaller(own, self._tiers())
+        return ModelsOfCaller(own, self._tiers)
 
     def add(self, model: ServedModel) -> None:
         """From now on it is served too. Raises `BadSettings` where another one has one of

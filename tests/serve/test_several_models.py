@@ -63,6 +63,7 @@ def test_two_models_by_their_names_and_aliases(
     } == {
         "novels": (True, "Q8_0", ["gpt-4"]),
         "verse": (False, None, ["poet"]),
+        "auto": (True, None, []),
     }
     assert [answer.model for answer in answers] == ["verse", "novels", "novels", "verse"]
     assert len({answer.system_fingerprint for answer in answers}) == 2, (

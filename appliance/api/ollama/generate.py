@@ -211,5 +211,5 @@ async def _has_no_template(gateway: Gateway, model: ServedModel) -> bool:
     info = model.client.info
     if info is not None:
         return not info.has_chat_template
-    facts = await gateway.library.facts(model.id)
+    facts = await gateway.library.facts(model.itself.id)
     return bool(facts.architecture) and not facts.chat_template

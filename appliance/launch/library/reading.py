@@ -41,8 +41,8 @@ def facts_of(spec: ModelSpec) -> ModelFacts:
 
 
 class KnownFacts:
-    """`facts_of` a model, read once: in the thread that asks, for a header is read in
-    milliseconds. As long as there is no file, it is looked for each time.
+    """`facts_of` a model, read once: in the thread that asks, for it is the header alone. As
+    long as there is no file, it is looked for each time.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

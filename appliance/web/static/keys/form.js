@@ -22,7 +22,9 @@ export async function askTerms(key, submit) {
 
 async function servedModels() {
   try {
-    return (await getJson("v1/models")).data.map((model) => model.id);
+    return (await getJson("v1/models")).data
+      .filter((model) => !model.tiers) // `auto` is whichever of the others a key may use
+      .map((model) => model.id);
   } catch {
     return []; // those that a key has can still be taken away
   }
