@@ -202,7 +202,7 @@ async def test_every_request_is_one_that_the_server_takes() -> None:
     client = ScriptedClient(*ANSWER)
     client.answer = AskResult(1, "text", [7, 8, 9], [b"te", b"x", b"t"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
-    names = ("qwen3-4b", "minilm", "embedding")
+    names = ("qwen3-4b", "minilm", "embedding", "auto")
     model = ServedModel(id="novels-6m", client=client, created=CREATED, aliases=names)
     app = create_app(Gateway(Router([model]), Admission()))
     refused = []
