@@ -74,8 +74,8 @@ class RoutedAnswering:
         async with AsyncExitStack() as stack:
             # what refuses the request is raised where it begins, as by any model
             first = await stack.enter_async_context(self._ask(request, on_waiting))
-            climbing = self._climb(request, on_waiting, first, stack, began_s)
-            async with aclosing(climbing) as events:
+            answer = self._judged if self._is_whole else self._streamed
+            async with aclosing(answer(request, on_waiting, first, stack, began_s)) as events:
                 yield events
 
     def resume(self, request: GenerateRequest) -> Answer:
@@ -113,7 +113,7 @@ class RoutedAnswering:
             request, sampling=replace(request.sampling, num_top_logprobs=0)
         )
 
-    async def _climb(
+    async def _judged(
         self,
         request: GenerateRequest,
         on_waiting: Callable[[], None],
@@ -122,10 +122,6 @@ class RoutedAnswering:
         began_s: float,
     ) -> AsyncGenerator[Event, None]:
         """The events of the first model whose answer will do, else of the last that gave one."""
-        if not self._is_whole:
-            async for event in self._streamed(request, on_waiting, events, stack, began_s):
-                yield event
-            return
         shows_logprobs = request.sampling.num_top_logprobs is not None
         best: tuple[int, list[Event]] | None = None
         is_done = False
