@@ -131,7 +131,7 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
         ),
         ("qwen3", {"attention_bias": True}, "attention_bias = True"),
         ("qwen2_moe", {"norm_topk_prob": True}, "norm_topk_prob = True"),
-        ("qwen3_moe", {"norm_topk_prob": None}, "norm_topk_prob = False"),
+        ("qwen3_moe", {"norm_topk_prob": None}, "norm_topk_prob = null"),
         ("qwen3_moe", {"mlp_only_layers": [0]}, r"mlp_only_layers = \[0\]"),
         ("smollm3", {"no_rope_layers": [1, 1, 0, 1, 1]}, "no_rope_layers"),
         ("gemma", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
