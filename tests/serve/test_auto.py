@@ -42,7 +42,7 @@ def api(start_server: StartServer, models: list[str]) -> Iterator[httpx.Client]:
     server = start_server(
         *models,
         *("--ctx", "512", "--slots", "2", "--prefix-host-bytes", "0"),
-        *("--preload", "small", "--preload", "large", "--auto-min-probability", "0"),
+        *("--preload", "small", "--preload", "large", "--auto-min-probability", "0.000001"),
     )
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
@@ -68,6 +68,8 @@ def test_requests_get_the_model_that_they_need(api: httpx.Client) -> None:
         "reason": "score 0 of 100 (nothing in it): tier 1 of 2",
         "asked": ["small"],
     }
+    answer = api.post("/v1/completions", json={**EASY, "max_tokens": 20}).json()
+    assert answer["choices"][0]["logprobs"] is None, "they were only looked at"
     hard = _auto(api.post("/v1/completions", json=HARD))
     assert (hard["model"], hard["score"], hard["asked"]) == ("large", 30, ["large"])
 

@@ -6,6 +6,7 @@ Pure: knows no model. It sees what can be told without judging what the answer s
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -124,7 +125,10 @@ def _unlikely(logprobs: Sequence[float], min_logprob: float | None) -> str | Non
     mean = sum(logprobs) / len(logprobs)
     if mean >= min_logprob:
         return None
-    return f"has a mean log-probability of {mean:.2f}, below {min_logprob:g}"
+    return (
+        f"has a mean log-probability of {mean:.2f} (a probability of {math.exp(mean):.2g}), below "
+        f"{min_logprob:.2f} ({math.exp(min_logprob):.2g})"
+    )
 
 
 def _json(text: str) -> object:

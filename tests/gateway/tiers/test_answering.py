@@ -154,7 +154,8 @@ async def test_an_answer_that_will_not_do_is_given_up_for_the_next_models() -> N
             model="large",
             score=0,
             reason=f"{EASY_REASON}; small: its answer was cut after 9 tokens; "
-            "medium: its answer has a mean log-probability of -9.00, below -1.60944",
+            "medium: its answer has a mean log-probability of -9.00 (a probability of 0.00012), "
+            "below -1.61 (0.2)",
             asked=["small", "medium", "large"],
         ),
     )
@@ -287,3 +288,35 @@ def test_a_model_called_auto_is_that_model() -> None:
     router = Router([*house.router.models, own])
     assert router.resolve("auto") is own
     assert len(router.listed) == 4
+
+
+async def test_a_stream_that_was_left_goes_on_with_its_model() -> None:
+    house = House(small=[PromptTooLong("It is too long.")])
+    auto = house.router.resolve("auto")
+    stream = house.gateway.generate_choices(ANONYMOUS, auto, [EASY])
+    stream.keep("name")
+    async with stream as happening:
+        started = (await anext(happening)).event
+    assert isinstance(started, Started)
+    await house.clients["medium"].closed.wait()
+    async with stream as happening:
+        *_, finished = [happened.event async for happened in happening]
+    assert isinstance(finished, Finished)
+    assert finished.usage.route == started.route
+    assert started.route is not None
+    assert (started.route.model, started.route.asked) == ("medium", ["small", "medium"])
+    assert house.asked == {"small": 1, "medium": 1}, "and is not asked for anew"
+
+
+async def test_a_limit_of_the_key_leaves_the_answer_that_there_is() -> None:
+    """A larger model is another request, which its limits may refuse."""
+    house = House(small=answer("small", CUT))
+    caller = Caller("key", CallerLimits(requests_per_minute=1))
+    auto = house.router.resolve("auto")
+    async with house.gateway.generate_choices(caller, auto, [EASY], is_whole=True) as happening:
+        *_, finished = [happened.event async for happened in happening]
+    assert isinstance(finished, Finished)
+    assert finished.usage.route is not None
+    assert finished.usage.route.model == "small"
+    assert house.asked == {"small": 1}
+    assert "medium: " in finished.usage.route.reason

@@ -102,7 +102,7 @@ def test_an_answer_that_the_model_did_not_believe_in() -> None:
     unsure = answer(said("He", -1.0), said("llo", -3.0))
     assert complaint_about(PLAIN, unsure, -2.0) is None
     assert complaint_about(PLAIN, unsure, -1.5) == (
-        "has a mean log-probability of -2.00, below -1.5"
+        "has a mean log-probability of -2.00 (a probability of 0.14), below -1.50 (0.22)"
     )
     assert complaint_about(PLAIN, unsure, None) is None
     scored = msgspec.structs.replace(PLAIN, scores_prompt=True)
