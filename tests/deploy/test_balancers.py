@@ -260,3 +260,4 @@ def test_a_killed_server_costs_its_own_requests_alone(
         for answer in through.whole:
             if answer.result().status_code == 503:
                 assert answer.result().json()["error"]["code"] == "unavailable"
+                assert answer.result().headers["x-request-id"]
