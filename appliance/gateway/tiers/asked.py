@@ -19,7 +19,9 @@ from appliance.protocol.requests import (
 )
 
 _CHARS_PER_TOKEN = 4  # of English prose; only a measure of length here
-_MAX_CHARS = 16_384  # that are looked at, from the end: what is asked stands there
+# Of a long text, that are looked at of its beginning and of its end: there stands what is asked.
+# A hundred thousand would hold up the event loop for tens of milliseconds.
+_MAX_CHARS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def has_token_ids(request: GenerateRequest) -> bool:
 
 
 def _of_text(text: str, num_chars: int) -> Asked:
-    return Asked(text=text[-_MAX_CHARS:], num_tokens=num_chars // _CHARS_PER_TOKEN)
+    return Asked(text=_ends(text), num_tokens=num_chars // _CHARS_PER_TOKEN)
 
 
 def _of_chat(prompt: ChatPrompt) -> Asked:
@@ -71,12 +73,18 @@ def _of_chat(prompt: ChatPrompt) -> Asked:
     ]
     num_chars = sum(len(_text(message)) for message in prompt.messages)
     return Asked(
-        text="\n".join(said[-2:])[-_MAX_CHARS:],
+        text=_ends("\n".join(said[-2:])),
         num_tokens=num_chars // _CHARS_PER_TOKEN,
         num_turns=len(said),
         num_tools=len(prompt.tools or ()),
         effort=prompt.reasoning_effort,
     )
+
+
+def _ends(text: str) -> str:
+    if len(text) <= 2 * _MAX_CHARS:
+        return text
+    return f"{text[:_MAX_CHARS]}\n{text[-_MAX_CHARS:]}"
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ _MOST_TOOLS = 25
 _MOST_SCHEMA = 20
 _MOST_DEPTH = 15
 _MOST_REASONING = 25
+_LARGE_SCHEMA_CHARS = 32_768  # hard by its size, and too long to look into
 _MANY = 30  # code or mathematics that is certain
 _SOME = 15  # that is likely
 _LANGUAGE = 10
@@ -44,15 +45,17 @@ _EFFORT = {
     "max": 45,
 }
 
+# Every repetition has an end: a text is searched on the event loop, and one that is made to be
+# slow must not be.
 _CODE = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"```",
-        r"^\s*(?:async )?def \w+\(|^\s*class \w+|^\s*(?:from \w[\w.]* )?import \w",
-        r"^\s*(?:public|private|static|func|fn|let|const|var|#include|package)\b",
-        r"[;{}]\s*$|\breturn\b.*[;)]|=>|->\s*\w+|==|!=|&&|\|\|",
+        r"^[ \t]*(?:async )?def \w+\(|^[ \t]*class \w+|^[ \t]*(?:from \w[\w.]* )?import \w",
+        r"^[ \t]*(?:public|private|static|func|fn|let|const|var|#include|package)\b",
+        r"[;{}][ \t]*$|\breturn\b.{0,99}[;)]|=>|->[ \t]{0,3}\w|==|!=|&&|\|\|",
         r"\bTraceback\b|\b\w+(?:Error|Exception)\b|^>>> ",
-        r"(?i:\b(?:SELECT\b.+\bFROM|regex|regular expression|stack trace)\b)",
+        r"(?i:\b(?:SELECT\b.{1,99}\bFROM|regex|regular expression|stack trace)\b)",
         r"(?i:\b(?:python|javascript|typescript|c\+\+|rust|java|golang|sql|bash|html|css)\b)",
         r"(?i:\b(?:function|program|algorithm|script|code|debug|refactor|compile|implement)\b)",
     )
@@ -60,8 +63,8 @@ _CODE = tuple(
 _MATHEMATICS = tuple(
     re.compile(pattern)
     for pattern in (
-        r"\\(?:frac|sum|int|sqrt|begin|cdot|le|ge)\b|\$[^$\n]*[\\^_=][^$\n]*\$",
-        r"\d\s*[-+*/^=<>]\s*[-(]*[\dx]|\b[a-z]\([a-z]\)|[a-z]\^\d|\d%",
+        r"\\(?:frac|sum|int|sqrt|begin|cdot|le|ge)\b|\$[^$\n]{0,99}[\\^_=][^$\n]{0,99}\$",
+        r"\d {0,3}[-+*/^=<>] {0,3}[-(]{0,3}[\dx]|\b[a-z]\([a-z]\)|[a-z]\^\d|\d%",
         r"(?i:\bhow (?:many|much|long|far|old|fast|tall)\b)",
         r"(?i:\b(?:calculate|compute|solve|equation|integral|derivative|probability|remainder|"
         r"percent(?:age)?|average|ratio|sum of|divisible|inequality|triangle|area of|total|twice|"
@@ -77,12 +80,13 @@ _REASONING = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         r"\bstep[- ]by[- ]step\b|\bthink (?:carefully|hard|it through)\b",
-        r"^\s*\(?[A-E]\)[ .]",
+        r"^[ \t]*\(?[A-E]\)[ .]",
         r"\b(?:deduce|logical(?:ly)?|puzzle|riddle|argument|premises?|valid or invalid)\b",
-        r"\b(?:why|because|if|therefore|unless|suppose|assume|given that)\b.*\?",
+        r"\b(?:why|because|if|therefore|unless|suppose|assume|given that)\b.{0,299}\?",
         r"\b(?:analy[sz]e|compare|trade-?offs?|critique|evaluate|derive|justify|design)\b",
         r"\b(?:true or false|tells? the truth|true, false|statements?|sequence|alphabetically)\b",
-        r"\b(?:relationship between|in (?:what|which) order|(?:start|end) of the|left|right)\b.*\?",
+        r"\b(?:relationship between|in (?:what|which) order|(?:start|end) of the|left|right)\b"
+        r".{0,299}\?",
     )
 )
 _BRIEFLY = re.compile(
@@ -151,10 +155,9 @@ def _code(text: str) -> int:
 def _mathematics(text: str) -> int:
     """Numbers alone are dates and amounts; with words that reckon they are a problem."""
     found = sum(pattern.search(text) is not None for pattern in _MATHEMATICS)
-    num_numbers = len(_NUMBER.findall(text))
-    if found >= 2 and num_numbers >= 1:
-        return _MANY
-    return _SOME if found and num_numbers >= 1 else 0
+    if not found or _NUMBER.search(text) is None:
+        return 0
+    return _MANY if found >= 2 else _SOME
 
 
 def _reasoning(text: str) -> int:
@@ -174,6 +177,8 @@ def _schema(grammar: Grammar | None) -> int:
         return -5
     if grammar.kind is not GrammarKind.JSON_SCHEMA:
         return 10
+    if len(grammar.source) > _LARGE_SCHEMA_CHARS:
+        return _MOST_SCHEMA
     try:
         depth = _depth(msgspec.json.decode(grammar.source))
     except (msgspec.DecodeError, RecursionError):
@@ -193,7 +198,7 @@ def _depth(schema: object) -> int:
 
 def _language(text: str) -> int:
     """Points where a third of its letters are none of the Latin script."""
-    letters = [letter for letter in text[:4096] if letter.isalpha()]
+    letters = [letter for letter in text if letter.isalpha()]
     num_others = sum(ord(letter) > 0x24F for letter in letters)
     return _LANGUAGE if letters and 3 * num_others >= len(letters) else 0
 

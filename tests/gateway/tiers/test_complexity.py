@@ -84,6 +84,7 @@ def test_a_form_is_as_hard_as_it_is_deep() -> None:
     assert points(asked(GrammarKind.JSON_SCHEMA, json.dumps(flat))) == {"schema": 8}
     assert points(asked(GrammarKind.JSON_SCHEMA, json.dumps(deep))) == {"schema": 14}
     assert points(asked(GrammarKind.JSON_SCHEMA, "{broken")) == {"schema": 5}
+    assert points(asked(GrammarKind.JSON_SCHEMA, " " * 32_769)) == {"schema": 20}
     assert points(asked(GrammarKind.REGEX, "a+")) == {"schema": 10}
     assert points(asked(GrammarKind.CHOICE, '["a", "b"]')) == {"schema": -5}
 
@@ -110,3 +111,11 @@ def test_the_sum_has_a_limit_and_a_reason() -> None:
         "hints 35, code 30, mathematics 30, length 25, tools 25, reasoning 15, depth 15"
     )
     assert complexity_of(chat("Hello")).reason == "nothing in it"
+
+
+def test_of_a_long_text_its_ends_are_looked_at() -> None:
+    long = "word " * 2000
+    question = "Write a Python function."
+    assert points(chat(f"{question} {long}")) == points(chat(f"{long} {question}"))
+    assert points(chat(f"{question} {long}")) == {"length": 25, "code": 30}
+    assert points(chat(f"{long} {question} {long}")) == {"length": 25}
