@@ -20,7 +20,7 @@ from appliance.api.transport.streamed_response import Framing
 from appliance.api.transport.wire_format import StreamItem
 from appliance.errors import PromptTooLong, WorkerLost
 from appliance.gateway.accounts.caller import ANONYMOUS
-from appliance.protocol.events import Delta, Started
+from appliance.protocol.events import Delta, Route, Started
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from tests.api.other_wire_format import PLAIN_ERRORS, Lines, PieceFormat, add_other_format
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
@@ -152,8 +152,9 @@ class ListSink:
     def __init__(self) -> None:
         self.log: list[StreamItem | str] = []
 
-    async def start(self, unenforced: Sequence[str]) -> None:
+    async def start(self, unenforced: Sequence[str], route: Route | None = None) -> None:
         assert not unenforced
+        assert route is None
         self.log.append("start")
 
     async def write(self, items: Sequence[StreamItem]) -> None:
