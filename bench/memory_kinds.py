@@ -3,14 +3,14 @@ small ones for tests, larger ones for benchmarks. Knows no text and no benchmark
 
 Run: python -m bench.memory_kinds VOCABULARY.gguf FOLDER
 Writes one of each kind into FOLDER, of 50 to 100 million weights, with the vocabulary of
-another file.
+another file; and two with heads that draft, of 8 blocks and of 24.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -299,8 +299,9 @@ class _Writer:
 def main(argv: list[str]) -> int:
     vocabulary, folder = map(Path, argv)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in KINDS.items():
+    for name, write in {**KINDS, "heads": write_with_heads}.items():
         print(write(vocabulary, folder / f"{name}.gguf", SMALL))
+    print(write_with_heads(vocabulary, folder / "heads-of-24.gguf", replace(SMALL, blocks=24)))
     return 0
 
 

@@ -8,10 +8,9 @@ not know.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.errors import BadRequest
+from appliance.errors import BadSettings
 from appliance.fleet.demand import DAY_S, Demand
 from appliance.fleet.measured import MeasuredNode
 from appliance.fleet.routing import Policy
@@ -64,9 +63,8 @@ def seconds_per_request(demand: Demand, node: MeasuredNode) -> float:
     num_new = demand.mean_prompt_tokens * (1 - demand.known_share)
     length = int(demand.mean_prompt_tokens + demand.answer_tokens / 2)
     prompt_ms = cost.prefill_ms(int(length - num_new), length)
-    step_ms = cost.estimate_ms(cost.shape(node.slots, node.slots * length, node.slots * length))
-    assert step_ms is not None
-    return (prompt_ms + demand.answer_tokens * step_ms / node.slots) / 1000
+    token_ms = 1000 / tokens_per_s(node, node.node.slots, length)
+    return (prompt_ms + demand.answer_tokens * token_ms) / 1000
 
 
 def nodes_on_paper(demand: Demand, node: MeasuredNode) -> int:
@@ -77,18 +75,19 @@ def nodes_on_paper(demand: Demand, node: MeasuredNode) -> int:
 def plan(demand: Demand, node: MeasuredNode, target: Target, policy: Policy) -> Capacity:
     """Nodes like `node` for `demand`.
 
-    Raises `BadRequest` where one request alone does not fit a node, or takes longer than the
+    Raises `BadSettings` where one request alone does not fit a node, or takes longer than the
     target.
     """
-    if demand.longest > node.ctx:
-        raise BadRequest(
+    about = node.node
+    if demand.longest > about.ctx:
+        raise BadSettings(
             f"The last turn of a chat has {demand.longest} tokens with its answer, but "
-            f"{node.model} is served with {node.ctx}. Give shorter turns, or measure it with a "
+            f"{about.model} is served with {about.ctx}. Give shorter turns, or measure it with a "
             "larger --ctx."
         )
     alone_s = node.cost().prefill_ms(0, demand.system_tokens + demand.prompt_tokens) / 1000
     if alone_s > target.first_s:
-        raise BadRequest(
+        raise BadSettings(
             f"A chat's first prompt alone takes {alone_s:.2f} s on such a node, longer than the "
             f"{target.first_s:g} s that were asked for. No number of nodes changes that."
         )
@@ -116,7 +115,7 @@ def _next(number: int, tried: dict[int, Tried]) -> int | None:
     enough = min((n for n, each in tried.items() if each.suffices), default=None)
     if enough is None:
         if number >= _MOST_NODES:
-            raise BadRequest(f"Not even {number} nodes suffice. Check the numbers.")
+            raise BadSettings(f"Not even {number} nodes suffice. Check the numbers.")
         return number + max(number // 4, 1)
     # within a twentieth is near enough: a simulation is no more exact
     if enough - too_small <= max(enough // 20, 1):
@@ -166,12 +165,9 @@ def bill(
     )
 
 
-def tokens_per_s(node: MeasuredNode, streams: Seq[int], length: int) -> dict[int, float]:
-    """Of all answers together, by how many are written at once, each `length` tokens in."""
-    cost = node.cost()
-    found = dict[int, float]()
-    for num in streams:
-        step_ms = cost.estimate_ms(cost.shape(num, num * length, num * length))
-        assert step_ms is not None
-        found[num] = num * 1000 / step_ms
-    return found
+def tokens_per_s(node: MeasuredNode, num_streams: int, length: int) -> float:
+    """Of so many answers together, each `length` tokens in."""
+    cost, num_cells = node.cost(), num_streams * length
+    step_ms = cost.estimate_ms(cost.shape(num_streams, num_cells, num_cells))
+    assert step_ms is not None, "a cost model that has seen nothing is none"
+    return num_streams * 1000 / step_ms

@@ -6,77 +6,66 @@ simulation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.cost import AttentionCost, StepCost
-from appliance.errors import BadRequest
+import msgspec
 
-_NUMBERS = ("ctx", "slots", "kv_cells", "max_rows", "kept_cells", "max_stall_ms", "tiled_rows")
+from appliance.engine.cost import AttentionCost, StepCost
+from appliance.errors import BadSettings
+from appliance.protocol.measured_node import NodeDescription
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredNode:
-    """One model on one machine."""
+    """A node, and what `StepCost.state` says of its steps."""
 
-    model: str  # its file's name, without the ending
-    machine: str
-    ctx: int  # tokens of the longest request
-    slots: int
-    kv_cells: int
-    max_rows: int
-    kept_cells: int  # that may hold prefixes of nobody who runs
-    kept_s: float  # for which they do
-    max_stall_ms: int
+    node: NodeDescription
     attention: AttentionCost
     steps: dict[str, list[float]]
 
     def cost(self) -> StepCost:
-        """A cost model that knows all of it."""
+        """A cost model that knows all of it. Raises `ValueError` where `steps` is no state."""
         cost = StepCost(self.attention)
         cost.restore(self.steps)
         return cost
 
 
 def read_node(path: Path) -> MeasuredNode:
-    """Raises `BadRequest` for a file that holds none, or one of an earlier version."""
+    """Raises `BadSettings` for a file that holds none, or one of an earlier version."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         about = record.pop("about")
-        numbers = {name: int(about[name]) for name in _NUMBERS}
-        node = MeasuredNode(
-            model=str(about["model"]),
-            machine=str(about["machine"]),
-            kept_s=float(about["kept_s"]),
-            attention=AttentionCost(float(about["foreign_cell"]), numbers.pop("tiled_rows")),
-            steps=record,
-            **numbers,
+        measured = MeasuredNode(
+            node=msgspec.convert(about["node"], NodeDescription),
+            attention=msgspec.convert(about["attention"], AttentionCost),
+            steps=msgspec.convert(record, dict[str, list[float]]),
         )
-        node.cost()
+        measured.cost()
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRequest(
+        raise BadSettings(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise BadSettings(
             f"{path} holds no measured node. Serve the model there once with this version: its "
             "file in the state directory's `step-times` is what is wanted here."
         ) from error
-    return node
+    return measured
 
 
 def find_node(folder: Path, model: str) -> MeasuredNode:
     """What was measured last on this machine of the model with this name, or whose file's name
-    begins with it. Raises `BadRequest` where nothing was.
+    begins with it. Raises `BadSettings` where nothing was.
     """
     names: set[str] = set()
-    for node in _all(folder):
-        if node.model.lower().startswith(model.lower()):
-            return node
-        names.add(node.model)
+    for measured in _all(folder):
+        name = measured.node.model
+        if name.lower().startswith(model.lower()):
+            return measured
+        names.add(name)
     known = f" Measured so far: {', '.join(sorted(names))}." if names else ""
-    raise BadRequest(
+    raise BadSettings(
         f"What {model} takes on this machine was not measured yet. Serve it once (`appliance serve "
         f"{model}`), or give --node FILE.{known}"
     )
@@ -88,5 +77,5 @@ def _all(folder: Path) -> Iterator[MeasuredNode]:
     for path in paths:
         try:
             yield read_node(path)
-        except BadRequest:
+        except BadSettings:
             continue

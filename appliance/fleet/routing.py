@@ -80,7 +80,7 @@ class RoutedNode:
 
     known: KnownPrefixes
     prompt_token_ms: float  # what computing a token of a prompt takes it
-    token_ms: float  # and one of an answer, beside as many others as it has slots
+    token_ms: float  # and a step of answers, by which each of them delays a prompt
     is_up: bool = True
     # tokens that were routed there and are not done yet, by request
     prompt_tokens: dict[int, int] = field(default_factory=dict)

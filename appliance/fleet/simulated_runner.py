@@ -54,27 +54,13 @@ class SimulatedRunner:
     def pace(self, share: float) -> float:
         return share
 
-    def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:  # noqa: ARG002 - the Protocol's signature
-        return None  # nothing is kept in host memory
+    def save_cells(self, *_: object, **__: object) -> bytes | None:
+        return None  # nothing is kept in host memory, and nothing moved
 
-    def load_cells(
-        self,
-        target_id: int,  # noqa: ARG002 - the Protocol's signature, here and below
-        data: bytes,  # noqa: ARG002
-        first: int,  # noqa: ARG002
-        last: int,  # noqa: ARG002
-        shift: int = 0,  # noqa: ARG002
-    ) -> bool:
+    def load_cells(self, *_: object, **__: object) -> bool:
         return False
 
-    def copy_moved(
-        self,
-        source_id: int,  # noqa: ARG002
-        target_id: int,  # noqa: ARG002
-        first: int,  # noqa: ARG002
-        last: int,  # noqa: ARG002
-        shift: int,  # noqa: ARG002
-    ) -> bool:
+    def copy_moved(self, *_: object, **__: object) -> bool:
         return False
 
     def open_sampler(

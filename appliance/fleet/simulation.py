@@ -34,6 +34,7 @@ from appliance.protocol.sampling import SamplingParams
 
 _KEPT_IDS = 256  # sequences that may hold prefixes
 _PACE_TOKENS = 512
+_ENDLESS = 1 << 40  # tokens that may wait: refusing would hide how long they do
 _GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 
 
@@ -90,12 +91,9 @@ class SimulatedNode:
 
     def __init__(self, measured: MeasuredNode) -> None:
         self._runner = SimulatedRunner(_capabilities(measured), measured.cost())
-        limits = Limits(
-            ctx=measured.ctx,
-            max_waiting_tokens=1 << 40,
-            max_stall_ms=measured.max_stall_ms,
-        )
-        policy = KeepPolicy(measured.kept_cells, measured.kept_s)
+        node = measured.node
+        limits = Limits(ctx=node.ctx, max_waiting_tokens=_ENDLESS, max_stall_ms=node.max_stall_ms)
+        policy = KeepPolicy(node.kept_cells, node.kept_s)
         self.engine = Engine(
             self._runner, limits, policy, clock=self._runner.clock, cost=measured.cost()
         )
@@ -141,8 +139,8 @@ class Simulation:
         self._outcome = Outcome()
 
     def run(self, num_requests: int) -> Outcome:
-        """Until so many were answered or refused; the first fifth, in which caches fill, is
-        left out.
+        """Until so many have been asked, and all of them answered; the first fifth, in which
+        caches fill, is left out.
         """
         self._next_chat()
         num_asked, num_before = 0, num_requests // 5
@@ -153,10 +151,9 @@ class Simulation:
                 self._step(behind)
                 continue
             _, _, chat = heapq.heappop(self._events)
-            if num_asked == num_requests:
-                break
-            num_asked += 1
-            self._ask(chat, at_s)
+            if num_asked < num_requests:  # then those who wait are answered: they waited longest
+                num_asked += 1
+                self._ask(chat, at_s)
         found = self._outcome
         found.served = sorted(found.served, key=lambda each: each.arrived_s)[num_before:]
         found.busy_s = [node.busy_s for node in self._nodes]
@@ -243,23 +240,24 @@ def routed_node(measured: MeasuredNode) -> RoutedNode:
     token_ms = cost.estimate_ms(cost.shape(1, _PACE_TOKENS, _PACE_TOKENS))
     assert token_ms is not None
     return RoutedNode(
-        KnownPrefixes(measured.kept_cells // BLOCK_TOKENS),
+        KnownPrefixes(measured.node.kept_cells // BLOCK_TOKENS),
         prompt_token_ms=cost.prefill_ms(0, _PACE_TOKENS) / _PACE_TOKENS,
         token_ms=token_ms,
     )
 
 
 def _capabilities(measured: MeasuredNode) -> Capabilities:
+    node = measured.node
     return Capabilities(
-        num_cells=measured.kv_cells,
-        num_slots=measured.slots,
-        first_kept_id=measured.slots + 1,
-        num_sequence_ids=measured.slots + 1 + _KEPT_IDS,
-        max_rows=measured.max_rows,
+        num_cells=node.kv_cells,
+        num_slots=node.slots,
+        first_kept_id=node.slots + 1,
+        num_sequence_ids=node.slots + 1 + _KEPT_IDS,
+        max_rows=node.max_rows,
         num_vocab=1 << 30,
         end_tokens=frozenset(),
         attention=measured.attention,
-        max_logit_rows=measured.slots + 1,
+        max_logit_rows=node.slots + 1,
     )
 
 

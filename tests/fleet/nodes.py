@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.engine.cost import AttentionCost, StepCost
 from appliance.fleet.measured import MeasuredNode
+from appliance.protocol.measured_node import NodeDescription
 
 ATTENTION = AttentionCost(foreign_cell=0.0)
 STEP_MS, ROW_MS = 20.0, 1.0
@@ -18,13 +19,12 @@ def linear_cost() -> StepCost:
 
 def linear_node(**changes: int) -> MeasuredNode:
     numbers = {"ctx": 4096, "slots": 4, "kv_cells": 16384, "kept_cells": 12288, **changes}
-    return MeasuredNode(
+    node = NodeDescription(
         model="linear-Q8_0",
         machine="paper",
         max_rows=256,
         kept_s=3600.0,
         max_stall_ms=250,
-        attention=ATTENTION,
-        steps=linear_cost().state(),
         **numbers,
     )
+    return MeasuredNode(node=node, attention=ATTENTION, steps=linear_cost().state())

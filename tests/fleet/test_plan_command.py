@@ -8,20 +8,21 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.dispatch import main
+from appliance.protocol.measured_node import NodeDescription
 from appliance.worker.child.step_times import StepTimes
 from tests.fleet.nodes import linear_cost
 
-ABOUT: dict[str, str | float] = {
-    "model": "tiny-Q8_0",
-    "machine": "this one",
-    "ctx": 2048,
-    "slots": 4,
-    "kv_cells": 8192,
-    "max_rows": 256,
-    "kept_cells": 6000,
-    "kept_s": 600.0,
-    "max_stall_ms": 250,
-}
+NODE = NodeDescription(
+    model="tiny-Q8_0",
+    machine="this one",
+    ctx=2048,
+    slots=4,
+    kv_cells=8192,
+    max_rows=256,
+    kept_cells=6000,
+    kept_s=600.0,
+    max_stall_ms=250,
+)
 LOAD = ("--requests-per-day", "50_000", "--prompt", "100", "--answer", "10")
 
 
@@ -31,7 +32,7 @@ def run(state: Path, *arguments: str) -> int:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    StepTimes(tmp_path / "step-times", "a", ABOUT).save(linear_cost())
+    StepTimes(tmp_path / "step-times", "a", NODE).save(linear_cost())
     return tmp_path
 
 
@@ -74,5 +75,5 @@ def test_what_cannot_be_planned_says_why(state: Path, capsys: pytest.CaptureFixt
 
 def test_step_times_with_a_description_are_taken_back(state: Path) -> None:
     cost, old = linear_cost(), linear_cost()
-    assert StepTimes(state / "step-times", "a").load(cost)
+    assert StepTimes(state / "step-times", "a", NODE).load(cost)
     assert cost.state() == old.state()

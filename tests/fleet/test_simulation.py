@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.errors import BadRequest
+from appliance.errors import BadSettings
 from appliance.fleet.capacity import (
     Target,
     bill,
@@ -46,6 +46,13 @@ def test_a_request_alone_takes_its_steps_and_no_more() -> None:
     assert outcome.num_refused == 0
 
 
+def test_who_waits_when_the_last_one_asks_is_answered_too() -> None:
+    """Or those who waited longest would not count."""
+    outcome = simulated(ALONE, 1, Policy.PREFIX, 50.0, 100)  # it can do 8 a second
+    assert len(outcome.served) == 80
+    assert outcome.first_s(0.95) > 5.0
+
+
 def test_turns_find_what_was_said_before() -> None:
     outcome = simulated(CHATS, 1, Policy.PREFIX, 0.2)
     assert CHATS.mean_prompt_tokens == 200 + 2 * 70 + 60
@@ -72,8 +79,8 @@ def test_on_paper_a_request_is_its_new_tokens_and_its_share_of_steps() -> None:
     # 256 ms for the prompt in a step of 236 rows, 24 ms for each step of four answers
     assert seconds_per_request(demand, node) == pytest.approx(0.256 + 100 * 0.024 / 4, rel=0.01)
     assert nodes_on_paper(demand, node) == 13  # 10 a second, 0.856 s each, 0.7 of a node
-    speeds = tokens_per_s(node, (1, 4), 100)
-    assert speeds == pytest.approx({1: 1000 / 21, 4: 4000 / 24})
+    assert tokens_per_s(node, 1, 100) == pytest.approx(1000 / 21)
+    assert tokens_per_s(node, 4, 100) == pytest.approx(4000 / 24)
 
 
 def test_the_least_number_that_keeps_the_promise_is_found() -> None:
@@ -107,5 +114,5 @@ def test_the_least_number_that_keeps_the_promise_is_found() -> None:
     ],
 )
 def test_what_no_number_of_nodes_can_do_is_said(demand: Demand, message: str) -> None:
-    with pytest.raises(BadRequest, match=message):
+    with pytest.raises(BadSettings, match=message):
         plan(demand, linear_node(), Target(first_s=1.0), Policy.PREFIX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from appliance.cli.chat.commands import SERVER_OPTIONS, add_url, positive
+from appliance.cli.chat.commands import SERVER_OPTIONS, add_counts, add_url
 from appliance.cli.command import Command
 from appliance.settings import ServeSettings
 
@@ -17,18 +17,12 @@ def _bench(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--streams", 4, "How many requests at once"),
         ("--prompt-tokens", 256, "Length of each prompt in short words, about a token each"),
         ("--tokens", 64, "Length of each answer"),
-    ):
-        parser.add_argument(
-            flag,
-            type=positive,
-            default=default,
-            metavar="NUMBER",
-            help=f"{text} (default: {default})",
-        )
+    )
     parser.add_argument(
         "--against", metavar="FILE", help="Compare with an earlier run, as --json printed it"
     )

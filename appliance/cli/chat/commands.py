@@ -108,6 +108,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_counts(parser: argparse.ArgumentParser, *flags: tuple[str, int, str]) -> None:
+    """Flags that are whole numbers above 0: each with its default and what it is."""
+    for flag, default, text in flags:
+        parser.add_argument(
+            flag,
+            type=positive,
+            default=default,
+            metavar="NUMBER",
+            help=f"{text} (default: {default})",
+        )
+
+
 def _temperature(text: str) -> float:
     """An argparse type."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from appliance.cli.chat.commands import positive
+from appliance.cli.chat.commands import add_counts, positive
 from appliance.cli.command import Command
 from appliance.settings import ServeSettings
 
@@ -44,20 +44,20 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests-per-day", type=_above_zero, required=True, metavar="NUMBER", help="Of all users"
     )
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--prompt", 200, "Tokens that a turn's prompt adds to its chat"),
         ("--answer", 200, "Tokens of an answer"),
         ("--turns", 1, "Turns of a chat"),
-    ):
-        parser.add_argument(
-            flag,
-            type=positive,
-            default=default,
-            metavar="NUMBER",
-            help=f"{text} (default: {default})",
-        )
+    )
+    parser.add_argument(
+        "--system",
+        type=positive,
+        default=0,
+        metavar="NUMBER",
+        help="Tokens in front of every chat, the same for all (default: none)",
+    )
     for flag, value, text in (
-        ("--system", 0.0, "Tokens in front of every chat, the same for all"),
         ("--peak", 2.5, "Requests of the busiest hour, as a multiple of the mean hour's"),
         ("--first-token-s", 2.0, "Seconds to the first token that 95 of 100 requests keep to"),
     ):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.cli.tables.table import table
-from appliance.errors import ApplianceError, BadSettings
+from appliance.errors import BadSettings
 from appliance.fleet.capacity import Bill, Capacity, Target, Tried, bill, plan, tokens_per_s
 from appliance.fleet.demand import Demand
 from appliance.fleet.measured import MeasuredNode, find_node, read_node
@@ -28,20 +28,17 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         prompt_tokens=args.prompt,
         answer_tokens=args.answer,
         turns=args.turns,
-        system_tokens=int(args.system),
+        system_tokens=args.system,
         peak=args.peak,
     )
     if (args.node is None) == (args.fleet_model is None):
         raise BadSettings("Give either a MODEL that was served here, or --node FILE.")
+    if args.node is not None:
+        node = read_node(Path(args.node))
+    else:
+        node = find_node(settings.state_dir / "step-times", args.fleet_model)
     print("simulating the busiest hour (some seconds)", file=sys.stderr, flush=True)
-    try:
-        if args.node is not None:
-            node = read_node(Path(args.node))
-        else:
-            node = find_node(settings.state_dir / "step-times", args.fleet_model)
-        found = plan(demand, node, Target(first_s=args.first_token_s), Policy(args.policy))
-    except ApplianceError as error:
-        raise BadSettings(error.message) from error
+    found = plan(demand, node, Target(first_s=args.first_token_s), Policy(args.policy))
     day = bill(
         found.chosen.num_nodes,
         price_per_hour=settings.price_per_hour,
@@ -57,8 +54,8 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 def _record(demand: Demand, node: MeasuredNode, found: Capacity, day: Bill) -> dict[str, Any]:
     return {
-        "model": node.model,
-        "machine": node.machine,
+        "model": node.node.model,
+        "machine": node.node.machine,
         "demand": asdict(demand),
         "nodes": found.chosen.num_nodes,
         "nodes_on_paper": found.on_paper,
@@ -84,11 +81,11 @@ def _row(tried: Tried) -> dict[str, Any]:
 def _text(demand: Demand, node: MeasuredNode, found: Capacity, day: Bill) -> str:
     chosen = found.chosen
     length = int(demand.mean_prompt_tokens + demand.answer_tokens / 2)
-    speeds = tokens_per_s(node, (1, node.slots), length)
+    about, num_slots = node.node, node.node.slots
     lines = [
-        f"{node.model} on {node.machine}, served with {node.slots} slots and {node.ctx} tokens",
-        f"{speeds[1]:.0f} tokens/s in one stream, {speeds[node.slots]:.0f} in {node.slots}, "
-        f"after {length} tokens",
+        f"{about.model} on {about.machine}, served with {num_slots} slots and {about.ctx} tokens",
+        f"{tokens_per_s(node, 1, length):.0f} tokens/s in one stream, "
+        f"{tokens_per_s(node, num_slots, length):.0f} in {num_slots}, after {length} tokens",
         "",
         f"{demand.requests_per_day:,.0f} requests a day are {demand.peak_per_s:.3g} a second in "
         f"the busiest hour; prompts have {demand.mean_prompt_tokens:.0f} tokens, of which "

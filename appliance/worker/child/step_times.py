@@ -13,24 +13,23 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
+
 from appliance.engine.cost import StepCost
+from appliance.protocol.measured_node import NodeDescription
 
 _log = logging.getLogger(__name__)
 
 
 class StepTimes:
-    """The file in `folder` for one `fingerprint`; without a folder nothing is kept. `about`
-    is what it says it is of.
+    """The file in `folder` for one `fingerprint`; without a folder nothing is kept. `node` is
+    what it says it is of.
     """
 
-    def __init__(
-        self, folder: Path | None, fingerprint: str, about: Mapping[str, str | float] = {}
-    ) -> None:
-        self._about = about
+    def __init__(self, folder: Path | None, fingerprint: str, node: NodeDescription) -> None:
+        self._node = node
         self._path = None if folder is None else folder / f"{fingerprint}.json"
 
     def load(self, cost: StepCost) -> bool:
@@ -58,9 +57,8 @@ class StepTimes:
         temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            about = {**self._about, **asdict(cost.attention)}
-            record: dict[str, object] = {**cost.state(), "about": about}
-            temporary.write_text(json.dumps(record), "utf-8")
+            about = {"node": self._node, "attention": cost.attention}
+            temporary.write_bytes(msgspec.json.encode({**cost.state(), "about": about}))
             temporary.replace(self._path)
         except OSError as error:
             _log.warning("step times could not be written to %s: %s", self._path, error)

@@ -23,6 +23,7 @@ from appliance.llama.memory_kind import MemoryKind
 from appliance.llama.model import Model
 from appliance.llama.own_heads import OwnHeads
 from appliance.protocol.kept_states import keeps_earlier_states
+from appliance.protocol.measured_node import NodeDescription
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.child.step_times import StepTimes, machine_name
@@ -119,22 +120,18 @@ def step_times(config: WorkerConfig) -> StepTimes:
     )
     folder = Path(config.step_times_dir) if config.step_times_dir else None
     path = Path(config.model_path)
-    return StepTimes(folder, fingerprint(path, *parts), _measured(config, path.stem))
-
-
-def _measured(config: WorkerConfig, model: str) -> dict[str, str | float]:
-    """As appliance/fleet/measured.py reads it."""
-    return {
-        "model": model,
-        "machine": machine_name(),
-        "ctx": config.ctx,
-        "slots": config.sizes.slots,
-        "kv_cells": config.sizes.kv_cells,
-        "max_rows": config.sizes.max_rows,
-        "kept_cells": config.resident_prefix_cells,
-        "kept_s": config.prefix_ttl_s,
-        "max_stall_ms": config.max_stall_ms,
-    }
+    node = NodeDescription(
+        model=path.stem,
+        machine=machine_name(),
+        ctx=config.ctx,
+        slots=sizes.slots,
+        kv_cells=sizes.kv_cells,
+        max_rows=sizes.max_rows,
+        kept_cells=config.resident_prefix_cells,
+        kept_s=config.prefix_ttl_s,
+        max_stall_ms=config.max_stall_ms,
+    )
+    return StepTimes(folder, fingerprint(path, *parts), node)
 
 
 def prefix_files(config: WorkerConfig) -> PrefixFiles | None:

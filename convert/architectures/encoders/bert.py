@@ -30,28 +30,32 @@ def _layer(target: str, source: str, size: tuple[str, ...]) -> tuple[TensorRule,
     )
 
 
-RULES = (
+# What BERT's descendants have, too.
+WORDS = TensorRule(
+    target="token_embd.weight",
+    source="embeddings.word_embeddings.weight",
+    shape=("vocab", "hidden"),
+)
+TYPES = TensorRule(
+    target="token_types.weight",
+    source="embeddings.token_type_embeddings.weight",
+    shape=("token_types", "hidden"),
+)
+NORM = tuple(
     TensorRule(
-        target="token_embd.weight",
-        source="embeddings.word_embeddings.weight",
-        shape=("vocab", "hidden"),
-    ),
+        target=f"token_embd_norm.{kind}", source=f"embeddings.LayerNorm.{kind}", shape=("hidden",)
+    )
+    for kind in ("weight", "bias")
+)
+RULES = (
+    WORDS,
     TensorRule(
         target="position_embd.weight",
         source="embeddings.position_embeddings.weight",
         shape=("positions", "hidden"),
     ),
-    TensorRule(
-        target="token_types.weight",
-        source="embeddings.token_type_embeddings.weight",
-        shape=("token_types", "hidden"),
-    ),
-    TensorRule(
-        target="token_embd_norm.weight", source="embeddings.LayerNorm.weight", shape=("hidden",)
-    ),
-    TensorRule(
-        target="token_embd_norm.bias", source="embeddings.LayerNorm.bias", shape=("hidden",)
-    ),
+    TYPES,
+    *NORM,
     *_layer("attn_q", "attention.self.query", ("hidden", "hidden")),
     *_layer("attn_k", "attention.self.key", ("hidden", "hidden")),
     *_layer("attn_v", "attention.self.value", ("hidden", "hidden")),

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from convert.architectures.decoder import layer
-from convert.architectures.encoders.bert import ACTIVATIONS
+from convert.architectures.encoders.bert import ACTIVATIONS, NORM, TYPES, WORDS
 from convert.architectures.family import Family, Hyperparameters, TensorRule
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
@@ -67,24 +67,9 @@ _LAYERS = (
     *_with_bias("layer_output_norm", "layer_norm_2", ("hidden",), _MORE_NORMS),
 )
 RULES = (
-    TensorRule(
-        target="token_embd.weight",
-        source="embeddings.word_embeddings.weight",
-        shape=("vocab", "hidden"),
-    ),
-    TensorRule(
-        target="token_types.weight",
-        source="embeddings.token_type_embeddings.weight",
-        shape=("token_types", "hidden"),
-    ),
-    *(
-        TensorRule(
-            target=f"token_embd_norm.{kind}",
-            source=f"embeddings.LayerNorm.{kind}",
-            shape=("hidden",),
-        )
-        for kind in ("weight", "bias")
-    ),
+    WORDS,
+    TYPES,
+    *NORM,
     *(
         replace(rule, source=rule.source.replace("model.layers.", "encoder.layer."))
         for rule in _LAYERS

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convert.architectures.decoder import layer
+from convert.architectures.encoders.bert import TYPES, WORDS
 from convert.architectures.family import Family, Hyperparameters, TensorRule
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
@@ -48,16 +49,8 @@ def _norm(target: str, source: str) -> tuple[TensorRule, TensorRule]:
 
 
 RULES = (
-    TensorRule(
-        target="token_embd.weight",
-        source="embeddings.word_embeddings.weight",
-        shape=("vocab", "hidden"),
-    ),
-    TensorRule(
-        target="token_types.weight",
-        source="embeddings.token_type_embeddings.weight",
-        shape=("token_types", "hidden"),
-    ),
+    WORDS,
+    TYPES,
     TensorRule(target="token_embd_norm.weight", source="emb_ln.weight", shape=("hidden",)),
     TensorRule(target="token_embd_norm.bias", source="emb_ln.bias", shape=("hidden",)),
     layer("attn_qkv.weight", "attn.Wqkv.weight", ("query_key_value", "hidden")),

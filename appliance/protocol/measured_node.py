@@ -1,0 +1,21 @@
+"""What a node says of itself beside what its steps take. Knows no file and no cost model."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One model on one machine, as its worker serves it; written by name, for people and other
+    machines read it.
+    """
+
+    model: str  # its file's name, without the ending
+    machine: str
+    ctx: int  # tokens of the longest request
+    slots: int
+    kv_cells: int
+    max_rows: int  # of one decode
+    kept_cells: int  # that may hold prefixes of nobody who runs
+    kept_s: float  # for which they do
+    max_stall_ms: int  # see `appliance.engine.limits.Limits`
