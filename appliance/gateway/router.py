@@ -20,6 +20,7 @@ from appliance.worker.client import Client
 AUTO = "auto"  # the name of whichever model a request needs
 
 _ADAPTER = ":"  # between the name of a model and that of its adapter
+_NO_AUTO = " It chooses among two models or more that make text and whose files are here."
 _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
 
 
@@ -126,7 +127,8 @@ class Models:
         self._check_base(name.rpartition(_ADAPTER)[0], shown)
         known = ", ".join(f"'{known}'" for known in self._by_name) or "none"
         raise ModelNotFound(
-            f"The model '{shown}' is not served here{self._to_whom}. Served: {known}.",
+            f"The model '{shown}' is not served here{self._to_whom}. Served: {known}."
+            f"{_NO_AUTO if name == AUTO else ''}",
             param="model",
         )
 
