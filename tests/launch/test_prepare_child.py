@@ -65,12 +65,13 @@ async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_un
     tmp_path: Path,
 ) -> None:
     spec = spec_of(tmp_path, str(CHECKPOINT), quant="Q8_0")
+    others = {*psutil.Process().children(recursive=True)}  # which other tests share
     preparing = asyncio.create_task(prepare_in_child(spec, Events()))
     children: list[psutil.Process] = []
     while len(children) < 2:  # the child, and its converter
         await asyncio.sleep(0.01)
         assert not preparing.done()
-        children = psutil.Process().children(recursive=True)
+        children = [*{*psutil.Process().children(recursive=True)} - others]
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await preparing
