@@ -66,7 +66,8 @@ LAYERS: dict[str, frozenset[str]] = {
     | {"appliance.web", "appliance.time_limit"},
     "appliance.fleet": RECORDS
     | LEAVES
-    | {"appliance.api", "appliance.launch", "appliance.gateway"}
+    | {"appliance.api", "appliance.launch", "appliance.gateway", "appliance.worker"}
+    | {"appliance.time_limit"}
     # what is simulated is the engine itself: docs/decisions/0064
     | {"appliance.engine"},
     "appliance.cli": RECORDS

@@ -22,7 +22,14 @@ MAX_POSITIONAL_ARGUMENTS = 4
 P90_LINE_WIDTH_BELOW = 90
 
 # Below these, options are values that somebody has read: `Launch`, `ModelSettings`.
-READERS_OF_SETTINGS = ("appliance/settings", "appliance/cli", "appliance/launch/names.py")
+READERS_OF_SETTINGS = (
+    "appliance/settings",
+    "appliance/cli",
+    "appliance/launch/names.py",
+    # a server's start, which a replica of a fleet has as well
+    "appliance/launch/start_plan.py",
+    "appliance/fleet/serving",
+)
 
 
 def find_sources(*folders: str) -> list[Path]:

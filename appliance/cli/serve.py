@@ -46,7 +46,7 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
     if settings.log_prompts:
         _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
     accounts = Accounts(settings.state_dir, settings.api_key_file)
-    _check_closed(settings, accounts)
+    check_closed(settings, accounts)
     certificates = Certificates(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     allow_many_files()
     try:
@@ -66,7 +66,7 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
     return 0
 
 
-def _check_closed(settings: ServeSettings, accounts: Accounts) -> None:
+def check_closed(settings: ServeSettings, accounts: Accounts) -> None:
     if is_local(settings.host) or accounts.admission.requires_key or settings.insecure:
         return
     raise BadSettings(

@@ -42,6 +42,7 @@ class ServedModel:
     adapter: str = ""
     facts: Callable[[], ModelFacts] | None = None  # of its file; None: they are not known
     tiers: Tiers | None = None  # of the model `auto` alone, which is one of these
+    replicas: Callable[[], Sequence[ReplicaReport]] | None = None  # of a fleet's model alone
 
     @property
     def itself(self) -> ServedModel:
@@ -64,6 +65,23 @@ class ServedModel:
     def is_named(self, names: Collection[str]) -> bool:
         """By its id or an alias; whoever may use a model may use its adapters."""
         return self.base_id in names or any(alias in names for alias in self.aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaReport:
+    """One of the replicas that answer for a fleet's model, as it said last."""
+
+    node: str
+    state: str
+    quantization: str | None  # None while it has loaded nothing, like the next two
+    ctx: int | None
+    slots: int | None
+    choice: str  # of its plan, in words
+    predicted_bytes: int
+    num_running: int
+    num_waiting: int
+    num_restarts: int
+    last_error: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,8 +117,21 @@ def load(
     from TOML tables `[models.NAME]` and the option `set` too. Raises `BadSettings` that
     names the flag, variable, or key and file at fault, and what is allowed.
     """
+    return load_table(settings, *_read_config(flags, environ), flags=flags, environ=environ)
+
+
+def load_table(
+    settings: type[Settings],
+    table: dict[str, object],
+    file: Path | None,
+    *,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> Settings:
+    """`load`, where `file` has been read, and holds `table`: paths in it are relative to its
+    folder. Raises what `load` raises.
+    """
     entries, per_model = declared(settings), getattr(settings, "per_model", None)
-    table, file = _read_config(flags, environ)
     tables = table.pop(MODELS_TABLE, {}) if per_model is not None else {}
     check_names(table, [e.name for e in entries], f"in {file}")
     variables = {name: value for name, value in environ.items() if name.startswith(ENV_PREFIX)}
@@ -176,17 +189,18 @@ def _read_config(
 ) -> tuple[dict[str, object], Path | None]:
     named = flags.get("config") or environ.get(CONFIG_VARIABLE)
     if named:
-        return _read_toml(Path(expand_home(str(named), environ)))
+        return read_toml(Path(expand_home(str(named), environ)))
     for candidate in CONFIG_FILES:
         if candidate.startswith("~") and not environ.get("HOME"):
             continue
         path = Path(expand_home(candidate, environ))
         if path.is_file():
-            return _read_toml(path)
+            return read_toml(path)
     return {}, None
 
 
-def _read_toml(path: Path) -> tuple[dict[str, object], Path]:
+def read_toml(path: Path) -> tuple[dict[str, object], Path]:
+    """What it holds, and its absolute path. Raises `BadSettings`."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")), path.absolute()
     except OSError as error:

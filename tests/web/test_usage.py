@@ -11,6 +11,7 @@ from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.report import Prices
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 from tests.api.serving import Serve
@@ -29,7 +30,7 @@ async def test_a_server_that_keeps_no_usage_says_so(visits: Visits, serve_page: 
 
 async def test_usage_is_a_table_by_key_with_its_total(visits: Visits, serve_page: Serve) -> None:
     usage = UsageLog(
-        Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE),
+        UsageFile(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)),
         prices=Prices(price_per_hour=1.0),
     )
     url = serve_page(create_app(gateway_around(ScriptedClient(*ANSWER), usage=usage)))

@@ -5,11 +5,13 @@ Source: https://platform.openai.com/docs/api-reference/models
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from msgspec import UNSET
 from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
-from appliance.api.openai.wire import ModelList, ModelRecord
+from appliance.api.openai.wire import ModelList, ModelRecord, ReplicaRecord
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
@@ -58,6 +60,9 @@ def _to_wire(model: ServedModel) -> ModelRecord:
         slots=status.slots,
         predicted_bytes=status.predicted_bytes,
         reduced=status.is_reduced,
+        replicas=UNSET
+        if model.replicas is None
+        else [ReplicaRecord(**asdict(each)) for each in model.replicas()],
     )
 
 

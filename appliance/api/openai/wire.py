@@ -203,6 +203,22 @@ class TextCompletion(msgspec.Struct, kw_only=True):
     prompt_progress: ProgressRecord | UnsetType = UNSET
 
 
+class ReplicaRecord(msgspec.Struct, kw_only=True):
+    """One of the replicas of a fleet's model."""
+
+    node: Annotated[str, Meta(description="Of which machine it is one.")]
+    state: str
+    quantization: str | None
+    ctx: int | None
+    slots: int | None
+    choice: Annotated[str, Meta(description="What was planned for its machine, in words.")]
+    predicted_bytes: int
+    num_running: int
+    num_waiting: int
+    num_restarts: int
+    last_error: str | None
+
+
 class ModelRecord(msgspec.Struct, kw_only=True):
     """OpenAI's four fields, and more of ours."""
 
@@ -226,6 +242,8 @@ class ModelRecord(msgspec.Struct, kw_only=True):
     reduced: Annotated[
         bool, Meta(description="Memory is short: it is loaded smaller than planned.")
     ]
+    # of a fleet's model: it may be another quantization on each machine
+    replicas: list[ReplicaRecord] | UnsetType = UNSET
 
 
 class ModelList(msgspec.Struct, kw_only=True):

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from appliance.cli.chat.commands import add_counts, positive
 from appliance.cli.command import Command
+from appliance.errors import BadSettings
 from appliance.settings import ServeSettings
+
+ACTIONS = {
+    "plan": "how many machines a load needs, on paper",
+    "serve": "the fleet that FILE describes, with its head here",
+    "join": "this machine becomes a node of the fleet whose head is at ADDRESS",
+}
 
 
 def _fleet(settings: ServeSettings, args: argparse.Namespace) -> int:
-    from appliance.cli.fleet import plan
+    if args.action == "plan":
+        from appliance.cli.fleet import plan
 
-    return plan.run(settings, args)
+        return plan.run(settings, args)
+    from appliance.cli.fleet import serve
+
+    if args.what is None:
+        what = "FILE, its file of settings" if args.action == "serve" else "ADDRESS, its head's"
+        raise BadSettings(f"appliance fleet {args.action} needs {what}.")
+    if args.action == "serve":
+        return serve.serve(Path(args.what))
+    token = None if args.token_file is None else Path(args.token_file)
+    return serve.join(args.what, token, settings)
 
 
 def _above_zero(text: str) -> float:
@@ -27,13 +45,24 @@ def _above_zero(text: str) -> float:
 
 
 def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("plan",), help="What to do: plan a fleet on paper")
     parser.add_argument(
-        "fleet_model",
+        "action",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
+    )
+    parser.add_argument(
+        "what",
         nargs="?",
-        metavar="MODEL",
-        help="A model that was served on this machine before, by its name or the beginning of its "
-        "file's",
+        metavar="MODEL|FILE|ADDRESS",
+        help="plan: a model that was served on this machine before, by its name or the beginning "
+        "of its file's. serve: the fleet's file. join: HOST:PORT, as `ray` in that file's [fleet] "
+        "has it",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="join: a copy of the head's fleet-token (default: the one in the state directory)",
     )
     parser.add_argument(
         "--node",
@@ -42,7 +71,7 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
         "directory",
     )
     parser.add_argument(
-        "--requests-per-day", type=_above_zero, required=True, metavar="NUMBER", help="Of all users"
+        "--requests-per-day", type=_above_zero, metavar="NUMBER", help="plan: of all users"
     )
     add_counts(
         parser,
@@ -82,11 +111,13 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
 FLEET_COMMANDS = (
     Command(
         name="fleet",
-        summary="Plan how many machines a load needs, and what they cost",
-        description="`appliance fleet plan MODEL --requests-per-day N`: nodes like this machine "
-        "for the busiest hour of a day, by a formula and by a simulation with the scheduler itself "
-        "and the step times that were measured here, and what they cost with --price-per-hour, "
-        "--watts and --gco2-per-kwh. Exit code 1: it cannot be done, or nothing was measured.",
+        summary="Several machines: plan them, serve them behind one address, join them",
+        description="`appliance fleet serve FILE` serves what FILE describes, on this machine and "
+        "on those that join it with `appliance fleet join ADDRESS`. `appliance fleet plan MODEL "
+        "--requests-per-day N`: nodes like this machine for the busiest hour of a day, by a "
+        "formula and by a simulation with the scheduler itself and the step times that were "
+        "measured here, and what they cost with --price-per-hour, --watts and --gco2-per-kwh. Exit "
+        "code 1: it cannot be done, or nothing was measured.",
         run=_fleet,
         options=("price_per_hour", "watts", "gco2_per_kwh", "state_dir"),
         add_arguments=_fleet_arguments,

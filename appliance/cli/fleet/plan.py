@@ -23,6 +23,8 @@ from appliance.settings import ServeSettings
 
 def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     """Raises `BadSettings` for what cannot be planned, with the reason."""
+    if args.requests_per_day is None:
+        raise BadSettings("appliance fleet plan needs --requests-per-day NUMBER.")
     demand = Demand(
         requests_per_day=args.requests_per_day,
         prompt_tokens=args.prompt,
@@ -31,12 +33,12 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         system_tokens=args.system,
         peak=args.peak,
     )
-    if (args.node is None) == (args.fleet_model is None):
+    if (args.node is None) == (args.what is None):
         raise BadSettings("Give either a MODEL that was served here, or --node FILE.")
     if args.node is not None:
         node = read_node(Path(args.node))
     else:
-        node = find_node(settings.state_dir / "step-times", args.fleet_model)
+        node = find_node(settings.state_dir / "step-times", args.what)
     print("simulating the busiest hour (some seconds)", file=sys.stderr, flush=True)
     found = plan(demand, node, Target(first_s=args.first_token_s), Policy(args.policy))
     day = bill(

@@ -16,7 +16,6 @@ from appliance.cli.network.certificates import Certificates
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.service.answer_caches import answer_caches
 from appliance.cli.service.auto import auto_rules
-from appliance.cli.service.start_plan import StartPlan, plan_start
 from appliance.cli.usage.recording import usage_log
 from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.batches.batches import open_batches
@@ -37,6 +36,7 @@ from appliance.launch.library.served import Serving
 from appliance.launch.loader import ModelLoader
 from appliance.launch.names import NamedModel, keep_alive_of_others, spec_maker
 from appliance.launch.quarantine import Quarantine
+from appliance.launch.start_plan import StartPlan, plan_start
 from appliance.logs import JSON
 from appliance.loopback import is_local
 from appliance.settings import ServeSettings

@@ -12,6 +12,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.power import FixedPower, MeteredPower, Power
 from appliance.gateway.usage.report import Prices
+from appliance.gateway.usage.rows import UsageFile
 from appliance.settings import ServeSettings
 
 _log = logging.getLogger(__name__)
@@ -27,9 +28,8 @@ def prices_of(settings: ServeSettings) -> Prices:
 
 def usage_log(settings: ServeSettings) -> UsageLog:
     """Raises `BadDatabase` where a newer program has written the file."""
-    return UsageLog.in_folder(
-        settings.state_dir, prices=prices_of(settings), power=_power(settings.watts)
-    )
+    rows = UsageFile.in_folder(settings.state_dir)
+    return UsageLog(rows, prices=prices_of(settings), power=_power(settings.watts))
 
 
 async def read_power(gateway: Gateway) -> None:

@@ -22,9 +22,7 @@ class FileKeys:
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        digests = tuple(dict.fromkeys(map(_digest, keys)))
-        is_admin = len(digests) == 1
-        self._callers = tuple((digest, _caller_of(digest, is_admin)) for digest in digests)
+        self._callers = _callers_of(map(_digest, keys))
 
     @classmethod
     def from_file(cls, path: Path) -> FileKeys:
@@ -40,6 +38,18 @@ class FileKeys:
             )
         return cls(keys)
 
+    @classmethod
+    def of_digests(cls, digests: Iterable[bytes]) -> FileKeys:
+        """The keys of another process, which tells their `digests` alone."""
+        found = cls()
+        found._callers = _callers_of(digests)
+        return found
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of each."""
+        return tuple(digest for digest, _ in self._callers)
+
     def __len__(self) -> int:
         return len(self._callers)
 
@@ -51,7 +61,12 @@ class FileKeys:
         return matches[0] if matches else None
 
 
-def _caller_of(digest: bytes, is_admin: bool) -> Caller:
+def _callers_of(digests: Iterable[bytes]) -> tuple[tuple[bytes, Caller], ...]:
+    known = tuple(dict.fromkeys(digests))
+    return tuple((digest, _caller_of(digest, is_admin=len(known) == 1)) for digest in known)
+
+
+def _caller_of(digest: bytes, *, is_admin: bool) -> Caller:
     return Caller(f"{FILE_KEY_PREFIX}{digest.hex()[:_ID_CHARS]}", is_admin=is_admin)
 
 

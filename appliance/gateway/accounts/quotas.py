@@ -93,6 +93,16 @@ class Quotas:
             since = used.num_settled_tokens - settled_before.get(caller_id, 0)
             used.set_day_tokens(day, num_tokens + since)
 
+    def used_here(self) -> dict[str, tuple[Amount, int]]:
+        """By caller: what was taken since the start, and the requests in flight."""
+        return {name: (used.taken, used.num_running) for name, used in self._by_id.items()}
+
+    def take_elsewhere(
+        self, caller_id: str, limits: CallerLimits, amount: Amount, num_running: int
+    ) -> None:
+        """See `Used.take_elsewhere`."""
+        self._used_by(caller_id).take_elsewhere(limits, amount, num_running)
+
     def write_down(self, caller: Caller, num_tokens: int) -> None:
         if caller.limits.tokens_per_day is not None and num_tokens:
             self._on_day_tokens(caller.id, self._clocks.day, num_tokens)

@@ -61,6 +61,8 @@ class Used:
         self._day = 0
         self._day_tokens = 0
         self.num_running = 0
+        self.num_running_elsewhere = 0  # on other servers of a fleet
+        self.taken = Amount(0, 0)  # here, ever; what was given back is taken off
         self.num_reserved_tokens = 0  # by requests in flight
         self.num_settled_tokens = 0  # ever
 
@@ -76,8 +78,9 @@ class Used:
     def _refusals(self, limits: CallerLimits, amount: Amount) -> Iterator[tuple[float, str]]:
         now_s = self._clocks.monotonic_s()
         most = limits.concurrent_requests
-        if most is not None and self.num_running + amount.num_requests > most:
-            reason = f"This key may have {most} requests in flight, and has {self.num_running}."
+        num_running = self.num_running + self.num_running_elsewhere
+        if most is not None and num_running + amount.num_requests > most:
+            reason = f"This key may have {most} requests in flight, and has {num_running}."
             yield _SLOT_WAIT_S, reason
         most = limits.requests_per_minute
         if most is not None:
@@ -99,14 +102,28 @@ class Used:
 
     def take(self, limits: CallerLimits, amount: Amount) -> None:
         """Whether it fits or not; what is negative is given back."""
+        self.taken = Amount(
+            self.taken.num_requests + amount.num_requests,
+            self.taken.num_tokens + amount.num_tokens,
+        )
+        self._take_of_minute(limits, amount)
+        if limits.tokens_per_day is not None:
+            self._begin_day(self._clocks.day)
+            self._day_tokens = max(0, self._day_tokens + amount.num_tokens)
+
+    def take_elsewhere(self, limits: CallerLimits, amount: Amount, num_running: int) -> None:
+        """What other servers of a fleet have taken since they were asked last, and how many
+        requests they have now. Their tokens of the day come by `set_day_tokens`.
+        """
+        self.num_running_elsewhere = num_running
+        self._take_of_minute(limits, amount)
+
+    def _take_of_minute(self, limits: CallerLimits, amount: Amount) -> None:
         now_s = self._clocks.monotonic_s()
         if limits.requests_per_minute is not None:
             self._requests.add(amount.num_requests, limits.requests_per_minute, now_s)
         if limits.tokens_per_minute is not None:
             self._tokens.add(amount.num_tokens, limits.tokens_per_minute, now_s)
-        if limits.tokens_per_day is not None:
-            self._begin_day(self._clocks.day)
-            self._day_tokens = max(0, self._day_tokens + amount.num_tokens)
 
     def set_day_tokens(self, day: int, num_tokens: int) -> None:
         """What was used on a day by all processes, as far as it is known."""

@@ -6,37 +6,23 @@ written within a second, so that a process that is killed loses no more.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import msgspec
 
-from appliance.database.database import Database
-from appliance.database.files import WhenDamaged
-from appliance.errors import StorageFailed
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.gateway.usage.counts import Counts, counts_of, is_whole
-from appliance.gateway.usage.keys import KeyUse, read_key_uses
+from appliance.gateway.usage.keys import KeyUse
 from appliance.gateway.usage.power import FixedPower, Power
-from appliance.gateway.usage.query import UsageQuery, read_report
+from appliance.gateway.usage.query import UsageQuery
 from appliance.gateway.usage.report import FREE, Prices, UsageReport
-from appliance.gateway.usage.tables import (
-    DAY_S,
-    FILE_NAME,
-    MIGRATIONS,
-    add_request,
-    roll_up,
-)
+from appliance.gateway.usage.rows import UsageRows
 from appliance.protocol.events import Event, Finished
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import GenerateRequest
 
-_log = logging.getLogger(__name__)
-
-_ROLL_UP_EVERY = 1_000  # requests
 _MAX_CUT_OFF = 512  # answers whose clients may come back, as far as we remember
 
 
@@ -45,7 +31,7 @@ class UsageLog:
 
     def __init__(
         self,
-        database: Database,
+        rows: UsageRows,
         *,
         prices: Prices = FREE,
         power: Power | None = None,
@@ -53,33 +39,14 @@ class UsageLog:
     ) -> None:
         self.prices = prices  # unless somebody asks with others
         self.power: Power = power or FixedPower(None)
-        self._database = database
+        self._rows = rows
         self._wall_clock = wall_clock
-        self._day = 0  # that was rolled up last
-        self._num_since = 0  # requests since then
         self._cut_off: OrderedDict[str, Counts] = OrderedDict()  # by the id to resume by
-
-    @classmethod
-    def in_folder(
-        cls, state_dir: Path, *, prices: Prices = FREE, power: Power | None = None
-    ) -> UsageLog:
-        """Where nothing can be written there, usage is kept in memory, and that is logged: a
-        server that cannot count is better than none.
-
-        Raises `BadDatabase` where a newer program has written the file.
-        """
-        path, damaged = state_dir / FILE_NAME, WhenDamaged.SET_ASIDE
-        try:
-            database = Database(path, MIGRATIONS, when_damaged=damaged)
-        except StorageFailed as error:
-            _log.error("usage is forgotten when the server stops: %s", error.message)
-            database = Database(None, MIGRATIONS, when_damaged=damaged)
-        return cls(database, prices=prices, power=power)
 
     @property
     def num_lost(self) -> int:
         """Requests that could not be written down."""
-        return self._database.num_lost
+        return self._rows.num_lost
 
     def request_ended(self, summary: RequestSummary, /) -> None:
         if isinstance(summary.request, Question):
@@ -92,13 +59,7 @@ class UsageLog:
         if (watts := self.power.watts) is not None:
             counts.metered_s = counts.timed_s
             counts.energy_j = counts.timed_s * watts
-        now_s = int(self._wall_clock())
-        key, model = summary.caller_id, summary.model_id
-        self._database.submit(lambda raw: add_request(raw, now_s, key, model, counts))
-        self._num_since += 1
-        if now_s // DAY_S != self._day or self._num_since >= _ROLL_UP_EVERY:
-            self._day, self._num_since = now_s // DAY_S, 0
-            self._database.submit(lambda raw: roll_up(raw, now_s))
+        self._rows.add(int(self._wall_clock()), summary.caller_id, summary.model_id, counts)
 
     def _more_than_before(self, resume_id: str, counts: Counts, *, is_last: bool) -> Counts:
         """An answer that is resumed is one request: what its first parts were counted as is
@@ -117,16 +78,15 @@ class UsageLog:
 
     async def report(self, query: UsageQuery) -> UsageReport:
         """Of everything until now. Raises `StorageFailed`."""
-        return await self._database.run(lambda raw: read_report(raw, query))
+        return await self._rows.report(query)
 
     async def key_uses(self) -> dict[str, KeyUse]:
         """Of each key that was ever used. Raises `StorageFailed`."""
-        now_s = self._wall_clock()
-        return await self._database.run(lambda raw: read_key_uses(raw, now_s))
+        return await self._rows.key_uses(self._wall_clock())
 
     async def close(self) -> None:
         """Returns when everything is written."""
-        await self._database.close()
+        await self._rows.close()
 
 
 def with_energy(usage: UsageLog | None, events: AsyncIterator[Event]) -> AsyncIterator[Event]:

@@ -12,6 +12,7 @@ from appliance.database.files import WhenDamaged
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.power import FixedPower, MeteredPower
 from appliance.gateway.usage.query import UsageQuery
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from appliance.protocol.events import Event, Finished, FinishReason, Shares, Stages, Started, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
@@ -46,7 +47,8 @@ class Meter:
 @pytest.fixture
 async def usage() -> AsyncGenerator[UsageLog, None]:
     usage = UsageLog(
-        Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE), power=FixedPower(20.0)
+        UsageFile(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)),
+        power=FixedPower(20.0),
     )
     yield usage
     await usage.close()

@@ -19,6 +19,7 @@ from appliance.gateway.usage.counts import Counts, counts_of
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.query import UsageQuery
 from appliance.gateway.usage.report import FREE, Prices, UsageReport
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import (
     FILE_NAME,
     MAX_DAYS,
@@ -48,7 +49,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def log(clock: Clock) -> AsyncGenerator[UsageLog, None]:
-    log = UsageLog(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE), wall_clock=clock)
+    log = UsageLog(
+        UsageFile(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)), wall_clock=clock
+    )
     yield log
     await log.close()
 
@@ -239,7 +242,7 @@ async def test_what_was_counted_a_second_ago_outlives_a_killed_process(tmp_path:
     writer.kill()
     writer.wait()
     writer.stdout.close()
-    log = UsageLog.in_folder(tmp_path)
+    log = UsageLog(UsageFile.in_folder(tmp_path))
     total = (await report_by(log, "")).total
     await log.close()
     assert written <= total.requests <= 2 * written
@@ -248,7 +251,7 @@ async def test_what_was_counted_a_second_ago_outlives_a_killed_process(tmp_path:
 
 async def test_a_folder_that_cannot_be_written_costs_only_the_memory_of_it(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
-    log = UsageLog.in_folder(tmp_path / "state")
+    log = UsageLog(UsageFile.in_folder(tmp_path / "state"))
     log.request_ended(answered())
     assert (await report_by(log, "")).total.requests == 1
     await log.close()

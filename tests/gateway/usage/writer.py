@@ -12,6 +12,7 @@ from pathlib import Path
 from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.gateway.usage.log import UsageLog
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import FILE_NAME, MIGRATIONS
 from tests.gateway.usage.summaries import answered
 
@@ -28,7 +29,7 @@ def num_on_disk(path: Path) -> int:
 
 async def main(folder: Path) -> None:
     path = folder / FILE_NAME
-    log = UsageLog(Database(path, MIGRATIONS, when_damaged=WhenDamaged.REFUSE))
+    log = UsageLog(UsageFile(Database(path, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)))
     for _ in range(_NUM):
         log.request_ended(answered())
     while (num := num_on_disk(path)) < _NUM:

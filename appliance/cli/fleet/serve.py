@@ -1,0 +1,131 @@
+"""`appliance fleet serve` and `join`: what runs on the head of a fleet, and on its nodes.
+
+Knows no model and no request.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from appliance.cli.catalog.auto import with_auto
+from appliance.cli.listening import base_url
+from appliance.cli.serve import check_closed
+from appliance.errors import ApplianceError, BadSettings, SetupError
+from appliance.fleet.serving import cluster
+from appliance.fleet.serving.settings import node_settings, read_fleet_file
+from appliance.gateway.accounts.accounts import Accounts
+from appliance.launch.names import named_models
+from appliance.logs import log_to_stderr
+from appliance.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from appliance.fleet.serving.deployment import Deployment, FleetPlan
+
+_log = logging.getLogger(__name__)
+_LOOK_S = 5.0  # between two looks at which nodes there are
+
+
+def serve(file: Path) -> int:
+    """Serves until SIGTERM or SIGINT; SIGHUP reads `file` again. Raises `SetupError`."""
+    _check_ray()
+    settings = node_settings(*_table(file))
+    log_to_stderr(settings.log_level, settings.log_format)
+    check_closed(settings, Accounts(settings.state_dir, settings.api_key_file))
+    address = read_fleet_file(file).fleet.ray
+    cluster.parts_of(address)
+    token = cluster.token_file(settings.state_dir)
+    variables = cluster.ray_variables(token, settings.state_dir)
+    os.environ.update(variables)  # before ray is imported
+    from appliance.fleet.serving.deployment import Deployment
+
+    deployment = Deployment(lambda: _plan(file))
+    with cluster.head(address, variables):
+        deployment.begin()
+        _log.info(
+            "ready: %s; other machines: appliance fleet join %s --token-file FILE, a copy of %s",
+            base_url(settings),
+            address,
+            token,
+        )
+        try:
+            _watch(deployment)
+        finally:
+            deployment.end()
+    return 0
+
+
+def join(address: str, token: Path | None, settings: ServeSettings) -> int:
+    """Becomes a node. Raises `SetupError`."""
+    _check_ray()
+    cluster.parts_of(address)
+    path = settings.state_dir / cluster.TOKEN_FILE if token is None else token
+    if not path.is_file():
+        raise BadSettings(
+            f"{path} is not there. Copy {cluster.TOKEN_FILE} from the head's state directory, and "
+            "give --token-file FILE."
+        )
+    log_to_stderr(settings.log_level, settings.log_format)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    cluster.join(address, cluster.ray_variables(path.absolute()), stopping)
+    return 0
+
+
+def _watch(deployment: Deployment) -> None:
+    """Until somebody stops it."""
+    woken, wishes = threading.Event(), set[int]()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        wishes.add(number)
+        woken.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    while not wishes & {signal.SIGTERM, signal.SIGINT}:
+        woken.wait(_LOOK_S)
+        woken.clear()
+        try:
+            if signal.SIGHUP in wishes:
+                wishes.discard(signal.SIGHUP)
+                deployment.reload()
+                _log.info("the fleet is as its file says now")
+            else:
+                deployment.look()
+        except ApplianceError as error:
+            _log.error("%s", error.message)
+
+
+def _plan(file: Path) -> FleetPlan:
+    from appliance.fleet.serving.deployment import FleetPlan
+
+    found = read_fleet_file(file)
+    settings = with_auto(node_settings(found.table, Path(found.folder)), _log.info)
+    models = named_models(settings)
+    if unknown := found.fleet.replicas.keys() - {model.id for model in models}:
+        names = ", ".join(model.id for model in models)
+        raise BadSettings(
+            f"[fleet.replicas] in {file}: there is no model {min(unknown)!r}. The models are: "
+            f"{names}."
+        )
+    return FleetPlan(file=found, settings=settings, models=models)
+
+
+def _table(file: Path) -> tuple[dict[str, object], Path]:
+    found = read_fleet_file(file)
+    return found.table, Path(found.folder)
+
+
+def _check_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise SetupError(
+            "A fleet needs Ray Serve, which is not installed: pip install 'appliance[fleet]', or "
+            "./install.sh --fleet."
+        )

@@ -1,0 +1,1 @@
+"""A fleet that serves: doors that take requests, replicas that answer them, Ray Serve between."""

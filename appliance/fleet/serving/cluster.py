@@ -1,0 +1,211 @@
+"""Ray's own processes on this machine: the head of a fleet, or a node that joins one.
+
+Knows no model. Whoever reaches Ray's ports may run programs on all nodes, so nobody is let in
+without the fleet's token (https://docs.ray.io/en/latest/ray-security/token-auth.html), and
+what is told of oneself (usage statistics, a dashboard) is off.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from appliance.errors import BadSettings, SetupError
+
+TOKEN_FILE = "fleet-token"
+_STORAGE = "fleet-head"  # what a head remembers, in its state directory
+_OBJECT_BYTES = 100 << 20  # answers are small; Ray would take a third of the memory
+_START_S = 180.0
+_STOP_S = 30.0
+_LOOK_S = 1.0
+_ATTEMPTS = 3  # Ray gives its parts 15 s to start, which a busy machine does not always keep to
+_UP = "will now block forever"  # what `ray start --block` says once its node is one
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+_log = logging.getLogger(__name__)
+
+
+def token_file(state_dir: Path) -> Path:
+    """The fleet's token; made where there is none. Raises `SetupError`."""
+    path = state_dir / TOKEN_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(number, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}.") from error
+    return path
+
+
+def ray_variables(token: Path, state_dir: Path | None = None) -> dict[str, str]:
+    """For Ray's processes, and for this one before it imports ray. `state_dir`: of a head,
+    which finds its fleet again there after a restart.
+    """
+    variables = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if state_dir is not None:
+        variables["RAY_gcs_storage"] = "rocksdb"
+        variables["RAY_gcs_storage_path"] = str(state_dir / _STORAGE)
+    return variables
+
+
+def parts_of(address: str) -> tuple[str, int]:
+    """Host and port. Raises `BadSettings`."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise BadSettings(
+            f"A head's address reads HOST:PORT, such as 10.0.0.1:6379 (got {address!r})."
+        )
+    return host.strip("[]"), int(port)
+
+
+def is_there(address: str) -> bool:
+    """Whether somebody listens."""
+    try:
+        with socket.create_connection(parts_of(address), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def head(address: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """One that listens at `address`; one that runs there already is left as it is.
+
+    Raises `SetupError` where it cannot be started.
+    """
+    if is_there(address):
+        yield
+        return
+    host, port = parts_of(address)
+    arguments = ("--head", f"--node-ip-address={host}", f"--port={port}")
+    with contextlib.ExitStack() as stack:
+        for attempt in range(_ATTEMPTS):
+            node = RayNode((*arguments, "--include-dashboard=false"), variables)
+            if node.await_up():
+                stack.callback(node.stop)
+                break
+            node.stop()
+            _log.warning("Ray's head did not come up (%d): %s", attempt + 1, node.last_words)
+        else:
+            raise SetupError(f"Ray's head did not start at {address}: {node.last_words}")
+        yield
+
+
+def join(address: str, variables: Mapping[str, str], stopping: threading.Event) -> None:
+    """This machine is a node of the fleet whose head is at `address`, until `stopping` is set.
+    Where the head is away for long, the node ends itself: then it joins anew.
+
+    Raises `SetupError` where nobody is there at first.
+    """
+    if not is_there(address):
+        raise SetupError(
+            f"No head answers at {address}. Start it there (`appliance fleet serve FILE`), with "
+            "`ray` in its [fleet] table an address that this machine reaches."
+        )
+    arguments = (f"--address={address}", f"--node-ip-address={_own_address(address)}")
+    while not stopping.is_set():
+        node = RayNode(arguments, variables)
+        try:
+            if node.await_up():
+                _log.info("joined the fleet at %s", address)
+                node.await_end(stopping)
+            if not stopping.is_set():
+                _log.warning("left the fleet, and joins it again: %s", node.last_words)
+        finally:
+            node.stop()
+        while not is_there(address) and not stopping.wait(_LOOK_S):
+            pass
+
+
+class RayNode:
+    """`ray start --block`, and what it says."""
+
+    def __init__(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            _start(*arguments),
+            env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._is_up = threading.Event()
+        self._lines: collections.deque[str] = collections.deque(maxlen=3)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def last_words(self) -> str:
+        return " / ".join(self._lines)
+
+    def await_up(self) -> bool:
+        """False where it ended, or took too long."""
+        until_s = time.monotonic() + _START_S
+        while time.monotonic() < until_s and self._process.poll() is None:
+            if self._is_up.wait(_LOOK_S):
+                return True
+        return False
+
+    def await_end(self, stopping: threading.Event) -> None:
+        """Until it ends by itself, or is to."""
+        while self._process.poll() is None and not stopping.wait(_LOOK_S):
+            pass
+
+    def stop(self) -> None:
+        """Returns when nothing of it is left."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(_STOP_S)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            for line in said:
+                text = _COLOURS.sub("", line).strip()
+                if text:
+                    self._lines.append(text)
+                if _UP in text:
+                    self._is_up.set()
+
+
+def _start(*arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        f"--object-store-memory={_OBJECT_BYTES}",
+        *arguments,
+    ]
+
+
+def _own_address(head_address: str) -> str:
+    """This machine's, as the head sees it."""
+    host, port = parts_of(head_address)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))  # sends nothing
+        return str(probe.getsockname()[0])
