@@ -9,6 +9,7 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from appliance.errors import BadSettings
@@ -48,6 +49,11 @@ class Given:
 
 def declared(settings: type) -> tuple[Declared, ...]:
     """The options of a settings dataclass, in the order of its fields."""
+    return _declared(settings)
+
+
+@cache  # every command asks anew, and reading the hints takes longer than all else of its start
+def _declared(settings: type) -> tuple[Declared, ...]:
     hints = typing.get_type_hints(settings, include_extras=True)
     return tuple(
         Declared(
