@@ -45,7 +45,7 @@ from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.time_limit import within
-from appliance.worker.client import nothing_to_tell
+from appliance.worker.client import Client, nothing_to_tell
 
 # in flight in this process, each holding a socket and a queue; far above what the slots
 # can use
@@ -302,6 +302,10 @@ class Gateway:
             timeout_s=self._queues.timeout_s(caller),
         )
         return ChoiceStream(routed, requests)
+
+    def num_waiting_tokens(self, client: Client) -> int:
+        """Of the requests that wait for a turn at it, estimated, answers included."""
+        return self._queues.state(client).num_waiting_tokens
 
     def answer_batches(self, line_format: LineFormat) -> None:
         """If there are batches, their lines are in this format."""

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
 
 
-def wanted_replicas(waiting: list[float], per_replica: float) -> int:
-    """`waiting`: tokens, at each replica that there is. One more where more wait for each than
-    it is to have, one less where those that are left would still have less than half of that.
+def wanted_replicas(here: list[float], at_doors: float, per_replica: float) -> int:
+    """`here`: tokens that wait at each replica that there is. As many more as it takes where more
+    wait for each than it is to have, one less where those that are left would still have less
+    than half of that.
     """
-    num, total = max(len(waiting), 1), sum(waiting)
+    num, total = max(len(here), 1), sum(here) + at_doors
     if total > per_replica * num:
         return max(num + 1, math.ceil(total / per_replica))
     if num > 1 and total <= per_replica * (num - 1) / 2:
@@ -32,7 +33,9 @@ class WaitingTokens:
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         metrics = context.aggregated_metrics or {}
-        waiting = [float(each) for each in metrics.get("waiting_tokens", {}).values()]
-        if not waiting:
+        here = [float(each) for each in metrics.get("waiting_tokens", {}).values()]
+        if not here:
             return context.target_num_replicas, {}
-        return wanted_replicas(waiting, self._per_replica), {}
+        # each replica has been told the same by the doors, or less
+        told = [float(each) for each in metrics.get("waiting_at_doors", {}).values()]
+        return wanted_replicas(here, max(told, default=0.0), self._per_replica), {}

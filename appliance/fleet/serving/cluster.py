@@ -30,6 +30,8 @@ _START_S = 180.0
 _STOP_S = 30.0
 _LOOK_S = 1.0
 _ATTEMPTS = 3  # Ray gives its parts 15 s to start, which a busy machine does not always keep to
+# what nobody uses here, each a process: a page, and what adds machines of a cloud
+_HEAD_WITHOUT = ("--include-dashboard=false", "--no-monitor")
 _UP = "will now block forever"  # what `ray start --block` says once its node is one
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -97,7 +99,7 @@ def head(address: str, variables: Mapping[str, str]) -> Iterator[None]:
     arguments = ("--head", f"--node-ip-address={host}", f"--port={port}")
     with contextlib.ExitStack() as stack:
         for attempt in range(_ATTEMPTS):
-            node = RayNode((*arguments, "--include-dashboard=false"), variables)
+            node = RayNode((*arguments, *_HEAD_WITHOUT), variables)
             if node.await_up():
                 stack.callback(node.stop)
                 break
@@ -197,6 +199,7 @@ def _start(*arguments: str) -> list[str]:
         "start",
         "--block",
         "--disable-usage-stats",
+        "--include-log-monitor=false",
         f"--object-store-memory={_OBJECT_BYTES}",
         *arguments,
     ]

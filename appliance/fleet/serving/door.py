@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,9 @@ class DoorGateway:
             queue_rules=QueueRules(request_timeout_s=self._settings.request_timeout_s or None),
             usage=UsageLog(self._accounts.usage, prices=prices),
         )
+        for model in models:
+            assert isinstance(model.client, RemoteModel), model.client
+            model.client.num_waiting_tokens = self._waiting_for(model.client)
         self._works: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
@@ -106,6 +109,9 @@ class DoorGateway:
             strict_parameters=settings.strict_parameters,
             logs_prompts=settings.log_prompts,
         )
+
+    def _waiting_for(self, client: RemoteModel) -> Callable[[], int]:
+        return lambda: self.gateway.num_waiting_tokens(client)
 
     async def _look_around(self) -> None:
         """Asks each model something: before anybody has, Ray tells nothing of its replicas."""

@@ -17,6 +17,7 @@ from appliance.errors import ApplianceError
 from appliance.fleet.serving.door_accounts import OwnerAway
 from appliance.fleet.serving.owner import DoorReport, OwnerNews
 from appliance.fleet.serving.remote_model import ReplicaLost
+from appliance.fleet.serving.wire import AtDoor
 from appliance.gateway.usage.keys import KeyUse
 from appliance.gateway.usage.query import UsageQuery
 from appliance.gateway.usage.report import UsageReport
@@ -31,8 +32,10 @@ class HandleCalls:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._answer = handle.options(stream=True, method_name="answer")
 
-    async def answer(self, key: str, payload: bytes) -> AsyncGenerator[bytes, None]:
-        response = self._answer.remote(key, payload)
+    async def answer(
+        self, key: str, payload: bytes, at_door: AtDoor
+    ) -> AsyncGenerator[bytes, None]:
+        response = self._answer.remote(key, payload, at_door)
         is_whole = False
         try:
             async for data in response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -18,7 +18,7 @@ from appliance.errors import ModelNotReady, StreamGone, WorkerLost, from_record
 from appliance.fleet.serving.book import Book, Entry
 from appliance.fleet.serving.prompts import prompt_prints
 from appliance.fleet.serving.states import health_of, info_of
-from appliance.fleet.serving.wire import BEAT, Refused, Sent, decode_answer
+from appliance.fleet.serving.wire import BEAT, AtDoor, Refused, Sent, decode_answer
 from appliance.gateway.accounts.cost import cost_of
 from appliance.protocol.events import AskResult, EmbedResult, Event, Finished, Message, Started
 from appliance.protocol.health import WorkerHealth
@@ -42,9 +42,9 @@ class ReplicaLost(WorkerLost):
 class ReplicaCalls(Protocol):
     """The way to a model's replicas."""
 
-    def answer(self, key: str, payload: bytes) -> AsyncGenerator[bytes, None]:
+    def answer(self, key: str, payload: bytes, at_door: AtDoor) -> AsyncGenerator[bytes, None]:
         """What a replica sends for the request `payload`, which the model's `Book` knows by
-        `key`. Closing it early cancels the request.
+        `key`. Closing it early cancels the request. `at_door` is told to the replica besides.
 
         Raises `ReplicaLost`.
         """
@@ -63,6 +63,9 @@ class RemoteModel:
     """Implements `appliance.worker.client.Client`."""
 
     def __init__(self, calls: ReplicaCalls, book: Book, patience: FleetPatience) -> None:
+        # tokens that wait for this model at the door, which makes a replica or two worth it
+        self.num_waiting_tokens: Callable[[], int] = lambda: 0
+        self._door = uuid.uuid4().hex
         self._calls = calls
         self._book = book
         self._patience = patience
@@ -138,10 +141,14 @@ class RemoteModel:
             finally:
                 self._book.ended(key)
 
+    @property
+    def _at_door(self) -> AtDoor:
+        return AtDoor(self._door, self.num_waiting_tokens())
+
     async def _attempt(self, key: str, payload: bytes) -> AsyncGenerator[Message, None]:
         has_ended = False
         async with (
-            aclosing(self._calls.answer(key, payload)) as answers,
+            aclosing(self._calls.answer(key, payload, self._at_door)) as answers,
             aclosing(self._heard(key, answers)) as heard,
         ):
             async for data in heard:

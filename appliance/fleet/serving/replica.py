@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from appliance.fleet.measured import MeasuredNode, find_node
 from appliance.fleet.serving.beats import with_beats
 from appliance.fleet.serving.settings import node_settings
 from appliance.fleet.serving.wire import (
+    AtDoor,
     Events,
     Refused,
     ReplicaState,
@@ -46,6 +48,7 @@ from appliance.worker.frames import AskQuestion, Embed, Submit
 from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
+_TOLD_S = 30.0  # for which what a door had waiting is believed
 _MEASURED_EVERY = 30  # states, between two looks at what was measured
 
 
@@ -72,6 +75,7 @@ class Replica:
         self._worker = planned.make_worker()
         self._measured: MeasuredNode | None = None
         self._num_states = 0
+        self._at_doors: dict[str, tuple[int, float]] = {}  # tokens, and when that was told
         await self._worker.start()
         router = Router([ServedModel(id=config.model_id, client=self._worker, created=0)])
         watch = PressureWatch(
@@ -84,8 +88,11 @@ class Replica:
 
     # --- requests ---------------------------------------------------------------------
 
-    async def answer(self, _key: str, payload: bytes) -> AsyncGenerator[bytes, None]:
+    async def answer(
+        self, _key: str, payload: bytes, at_door: AtDoor
+    ) -> AsyncGenerator[bytes, None]:
         """What `ReplicaCalls.answer` promises."""
+        self._at_doors[at_door.door] = at_door.num_waiting_tokens, time.monotonic()
         async with aclosing(with_beats(_events(self._worker, payload))) as answers:
             async for data in answers:
                 yield data
@@ -105,13 +112,12 @@ class Replica:
         return {"state": encode(self._state())}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Tokens that wait here, of prompts and of answers, as far as it can be told."""
-        beat = self._worker.health().heartbeat
-        if beat is None:
-            return {"waiting_tokens": 0.0}
-        mine = [slot.num_prompt_tokens - slot.num_prefilled_tokens for slot in beat.slots]
-        mean = sum(slot.num_prompt_tokens for slot in beat.slots) / max(len(beat.slots), 1)
-        return {"waiting_tokens": float(sum(mine) + mean * beat.num_waiting)}
+        """Tokens of prompts that wait here, and those that doors said to have waiting."""
+        now_s, beat = time.monotonic(), self._worker.health().heartbeat
+        at_doors = sum(num for num, told_s in self._at_doors.values() if now_s - told_s < _TOLD_S)
+        slots = () if beat is None else beat.slots
+        here = sum(slot.num_prompt_tokens - slot.num_prefilled_tokens for slot in slots)
+        return {"waiting_tokens": float(here), "waiting_at_doors": float(at_doors)}
 
     async def __del__(self) -> None:
         """Ends the worker, once Ray has let the answers in flight come to their end."""

@@ -33,6 +33,13 @@ class Refused(Record, frozen=True):
     error: ErrorRecord
 
 
+class AtDoor(Record, frozen=True):
+    """What a door has waiting for a model, told with each request."""
+
+    door: str
+    num_waiting_tokens: int
+
+
 class ReplicaState(Record, frozen=True, kw_only=True):
     """What a replica tells all doors of itself, every second or two."""
 

@@ -38,7 +38,7 @@ class Load:
     """So many requests, so many of them at once, in turn to each of `urls`."""
 
     def __init__(
-        self, urls: Sequence[str], num: int, num_at_once: int, *, max_tokens: int = 24
+        self, urls: Sequence[str], num: int, num_at_once: int, *, max_tokens: int = 48
     ) -> None:
         self.outcomes = Outcomes()
         self.num_done = 0
@@ -58,6 +58,7 @@ class Load:
         async with self._free:
             prompt = f"It was a cold night, and number {number % 7} of the"
             body = {"prompt": prompt, "max_tokens": self._max_tokens, "temperature": 0}
+            body["ignore_eos"] = True
             url = f"{self._urls[number % len(self._urls)]}/v1/completions"
             try:
                 text = await (self._streamed if number % 2 else self._whole)(http, url, body)

@@ -11,7 +11,15 @@ from appliance.errors import ModelNotReady, PromptTooLong, WorkerLost
 from appliance.fleet.routing import Policy
 from appliance.fleet.serving.book import Book
 from appliance.fleet.serving.remote_model import FleetPatience, RemoteModel, ReplicaLost
-from appliance.fleet.serving.wire import BEAT, Events, Refused, ReplicaState, decode_request, encode
+from appliance.fleet.serving.wire import (
+    BEAT,
+    AtDoor,
+    Events,
+    Refused,
+    ReplicaState,
+    decode_request,
+    encode,
+)
 from appliance.protocol.events import (
     AskResult,
     Delta,
@@ -45,7 +53,9 @@ class Replicas:
         self.asked: list[str] = []  # which of them, request by request
         self.num_closed = 0
 
-    async def answer(self, key: str, payload: bytes) -> AsyncGenerator[bytes, None]:
+    async def answer(
+        self, key: str, payload: bytes, at_door: AtDoor
+    ) -> AsyncGenerator[bytes, None]:
         assert isinstance(decode_request(payload), Submit) or b"DescribeText" in payload
         self.asked.append(self._book.ranked(key, ["a", "b", "c"])[0])
         try:
@@ -129,7 +139,9 @@ async def test_where_there_is_no_replica_that_is_said() -> None:
     book = Book(Policy.PREFIX)
 
     class Nowhere:
-        async def answer(self, key: str, payload: bytes) -> AsyncGenerator[bytes, None]:
+        async def answer(
+            self, key: str, payload: bytes, at_door: AtDoor
+        ) -> AsyncGenerator[bytes, None]:
             await asyncio.Event().wait()
             yield b""
 
