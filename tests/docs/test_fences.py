@@ -24,12 +24,13 @@ from appliance.cli.command import RawCommand
 from appliance.cli.commands import COMMANDS
 from appliance.cli.dispatch import build_parser
 from appliance.errors import ApplianceError
+from appliance.fleet.serving.settings import read_fleet_file
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import AskResult, EmbedResult
 from appliance.settings import ServeSettings, load
-from appliance.settings.sources import CONFIG_VARIABLE
+from appliance.settings.sources import CONFIG_VARIABLE, load_table
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, http_to
 from tests.docs.curl import asked
 from tests.docs.fences import REPOSITORY, Fence, fences, spans
@@ -42,6 +43,7 @@ NEEDS = {
     "gpu",
     "hub",  # a model of a hub
     "keys",
+    "machines",  # more than one
     "minutes",  # takes longer than a test may
     "model",  # a model of the reader's own
     "network",
@@ -259,6 +261,9 @@ def test_toml_is_read_as_settings_unless_it_is_of_others(tmp_path: Path) -> None
 
     def read_settings(text: str) -> object:
         file.write_text(text, encoding="utf-8")
+        if "[fleet]" in text:
+            found = read_fleet_file(file)
+            return load_table(ServeSettings, found.table, file, flags={}, environ=HOME)
         return load(ServeSettings, {}, {**HOME, CONFIG_VARIABLE: str(file)})
 
     ours = [fence for fence in in_language("toml") if fence.kind != "needs"]
