@@ -49,6 +49,13 @@ class Door:
             await self._door.end()
 
 
+class OwnerReplica(Owner):
+    """The owner, as Ray ends it."""
+
+    async def __del__(self) -> None:
+        await self.close()
+
+
 def deployment_name(model_id: str) -> str:
     """Ray takes letters, digits, `-` and `_`, and so no two ids become the same."""
     return "model-" + re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found.group()):x}_", model_id)
@@ -76,7 +83,7 @@ def application(
         health_check_timeout_s=5.0,
         graceful_shutdown_timeout_s=30.0,
     )
-    owner: Any = serve.deployment(Owner).options(
+    owner: Any = serve.deployment(OwnerReplica).options(
         **_as("owner", (file.table, file.folder)),
         num_replicas=1,
         max_ongoing_requests=_MANY,

@@ -1,7 +1,4 @@
-"""The one owner of a fleet's keys, counts and usage, on the node of its head.
-
-Knows nothing of Ray but that it is made, asked and ended by these methods.
-"""
+"""The one owner of a fleet's keys, counts and usage, on the node of its head. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -101,6 +98,7 @@ class Owner:
     async def key_uses(self, now_s: float) -> dict[str, KeyUse]:
         return await self._usage.key_uses(now_s)
 
-    async def __del__(self) -> None:
+    async def close(self) -> None:
+        """Returns when all is written."""
         await self._usage.close()
         await self._keys.close()

@@ -35,39 +35,47 @@ class Outcomes:
 
 
 class Load:
-    """So many requests, so many of them at once, in turn to each of `urls`."""
+    """So many requests, so many of them at once, in turn to each of `urls`; and more, as long
+    as `goes_on`.
+    """
 
     def __init__(
         self, urls: Sequence[str], num: int, num_at_once: int, *, max_tokens: int = 48
     ) -> None:
         self.outcomes = Outcomes()
         self.num_done = 0
+        self.goes_on = False
         self._urls = urls
         self._num = num
+        self._num_at_once = num_at_once
+        self._num_asked = 0
         self._max_tokens = max_tokens
-        self._free = asyncio.Semaphore(num_at_once)
 
     async def run(self) -> Outcomes:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits) as http:
-            await asyncio.gather(*(self._ask(http, number) for number in range(self._num)))
+            await asyncio.gather(*(self._ask_on(http) for _ in range(self._num_at_once)))
         return self.outcomes
+
+    async def _ask_on(self, http: httpx.AsyncClient) -> None:
+        while self._num_asked < self._num or self.goes_on:
+            self._num_asked += 1
+            await self._ask(http, self._num_asked)
 
     async def _ask(self, http: httpx.AsyncClient, number: int) -> None:
         """Every second one as a stream."""
-        async with self._free:
-            prompt = f"It was a cold night, and number {number % 7} of the"
-            body = {"prompt": prompt, "max_tokens": self._max_tokens, "temperature": 0}
-            body["ignore_eos"] = True
-            url = f"{self._urls[number % len(self._urls)]}/v1/completions"
-            try:
-                text = await (self._streamed if number % 2 else self._whole)(http, url, body)
-            except httpx.HTTPError as error:
-                self.outcomes.note(BROKEN, f"{type(error).__name__}: {error}")
-                text = None
-            if text is not None:
-                self.outcomes.texts.setdefault(prompt, set()).add(text)
-            self.num_done += 1
+        prompt = f"It was a cold night, and number {number % 7} of the"
+        body = {"prompt": prompt, "max_tokens": self._max_tokens, "temperature": 0}
+        body["ignore_eos"] = True
+        url = f"{self._urls[number % len(self._urls)]}/v1/completions"
+        try:
+            text = await (self._streamed if number % 2 else self._whole)(http, url, body)
+        except httpx.HTTPError as error:
+            self.outcomes.note(BROKEN, f"{type(error).__name__}: {error}")
+            text = None
+        if text is not None:
+            self.outcomes.texts.setdefault(prompt, set()).add(text)
+        self.num_done += 1
 
     async def _whole(self, http: httpx.AsyncClient, url: str, body: dict[str, Any]) -> str | None:
         response = await http.post(url, json=body)
