@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from appliance.store.catalog import load_catalog
+from tests.alone import company
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "models" / "embedded" / "novels-6m"
@@ -23,6 +25,26 @@ SHARED = ROOT.parent / "shared"
 
 # its threads and our child processes do not mix quietly
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # llama.cpp's threads wait for each other asleep: a core may be another test's
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Of `pytest -n 2`: a file's tests stay together, as the fixtures that they share."""
+    from tests.units import UnitScheduling
+
+    return UnitScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Around the test's own time limit: what it waits for others is not its time."""
+    if not hasattr(item.config, "workerinput"):  # a run in one process, or a run in a test
+        return (yield)
+    with company(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @dataclass(frozen=True)

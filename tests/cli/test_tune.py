@@ -45,6 +45,7 @@ def as_json(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, A
     return dict(json.loads(capsys.readouterr().out))
 
 
+@pytest.mark.alone  # two seconds have to suffice for something
 def test_two_seconds_of_tuning_and_what_fit_and_a_table_make_of_it(
     settings: ServeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +117,7 @@ def one_cpu() -> Iterator[Path]:
         group.rmdir()
 
 
+@pytest.mark.alone  # so has one
 def test_within_a_quota_of_one_cpu_one_thread_computes(
     settings: ServeSettings, one_cpu: Path
 ) -> None:

@@ -48,6 +48,7 @@ def answer(server: Server, **parameters: Any) -> dict[str, Any]:
     return completion
 
 
+@pytest.mark.alone  # what drafting brings is measured
 def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(
     start_server: StartServer, slow: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(
     assert model["speculation"] == "prompt lookup", "nobody knows a sibling of this file"
 
 
+@pytest.mark.alone  # what drafting brings is measured
 def test_a_draft_model_drafts_and_what_it_brings_is_counted(
     start_server: StartServer, slow: Path
 ) -> None:

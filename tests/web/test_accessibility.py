@@ -101,6 +101,7 @@ async def test_keys(visits: Visits, serve_page: Serve, look: str, tmp_path: Path
     await house.close()
 
 
+@pytest.mark.alone  # it is looked at while the page tries to go on, for half a minute
 async def test_an_answer_whose_connection_broke(
     visits: Visits, serve_page: Serve, look: str
 ) -> None:

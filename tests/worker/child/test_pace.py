@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from appliance.protocol.events import Delta
 from appliance.protocol.health import Heartbeat
@@ -30,6 +31,7 @@ async def next_beat(supervisor: Supervisor) -> Heartbeat:
     return beat
 
 
+@pytest.mark.alone  # seconds of work are compared
 async def test_a_held_back_worker_says_the_same(config: WorkerConfig) -> None:  # noqa: F811
     config = msgspec.structs.replace(config, repeatable=True)
     async with running(config) as supervisor:
