@@ -31,6 +31,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   ├── ModelNotReady               503 model_not_ready
     │   ├── ModelUnavailable            503 model_unavailable
     │   ├── WorkerLost                  503 worker_lost
+    │   │   └── HelperLost              503 helper_lost
     │   └── ShuttingDown                503 shutting_down
     ├── SlowReader                      503 slow_reader
     ├── TimeIsUp                        504 request_timeout
@@ -255,9 +256,7 @@ class MemoryPressure(Unavailable):
 
 
 class ModelLoading(Unavailable):
-    """The model is still loading, and its queue is full or this request has waited as
-    long as it may.
-    """
+    """Still, and its queue is full or this request has waited as long as it may."""
 
     code = "model_loading"
     retry_after_s = 10
@@ -283,6 +282,10 @@ class WorkerLost(Unavailable):
     """The worker process died with this request in flight."""
 
     code = "worker_lost"
+
+
+class HelperLost(WorkerLost):  # with a machine that computed some of the model's layers
+    code = "helper_lost"
 
 
 class ShuttingDown(Unavailable):
@@ -378,9 +381,7 @@ class PullFailed(SetupError):
     exit_code = 1
 
 
-class LoadFailed(SetupError):
-    """llama.cpp refused a model or a context."""
-
+class LoadFailed(SetupError):  # llama.cpp refused a model or a context
     code = "load_failed"
     exit_code = 1
 

@@ -33,7 +33,10 @@ detect_llama_version() {
 # Ours first: of two that set the same variable, CMake takes the user's.
 compose_cmake_args() {
     local without_amx=$1 parts
-    parts=$(accelerator_cmake_args)
+    # Costs two files to compile, and opens nothing until --rpc or rpc-worker is used. Without RDMA, which would link
+    # whatever library of it the building machine has.
+    parts="-DGGML_RPC=ON -DGGML_RPC_RDMA=OFF $(accelerator_cmake_args)"
+    parts=${parts% }
     if ((without_amx)); then
         parts="$parts '-DCMAKE_C_FLAGS=${CFLAGS:+$CFLAGS }$NO_AMX_FLAGS' '-DCMAKE_CXX_FLAGS=${CXXFLAGS:+$CXXFLAGS }$NO_AMX_FLAGS'"
     fi
@@ -104,7 +107,13 @@ build_wheel_step() {
 # Fails where the library was to use a GPU and finds none. In a child, as all native code.
 check_gpu_step() {
     local found
-    found=$("$venv_dir/bin/python" -I -c 'import llama_cpp; print(llama_cpp.llama_supports_gpu_offload())')
+    # llama_supports_gpu_offload() is always true of a library that has RPC. 1 and 2: GPUs and integrated ones.
+    found=$("$venv_dir/bin/python" -I -c '
+import ctypes, llama_cpp
+from llama_cpp._ggml import libggml
+llama_cpp.llama_backend_init()
+libggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
+print(any(libggml.ggml_backend_dev_by_type(kind) for kind in (1, 2)))')
     if [[ "$found" != True ]]; then
         echo "llama.cpp was built for $accelerator_text, but the library finds no GPU that it can use."
         echo 'Check that the driver works (nvidia-smi) and knows this CUDA version, or use the CPU with --cpu.'

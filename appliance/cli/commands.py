@@ -17,6 +17,7 @@ from appliance.cli.completion.commands import COMPLETION_COMMANDS
 from appliance.cli.fleet.commands import FLEET_COMMANDS
 from appliance.cli.keys.arguments import add_key_arguments
 from appliance.cli.models.commands import MODEL_COMMANDS
+from appliance.cli.rpc.commands import RPC_COMMANDS
 from appliance.cli.running.commands import REACHED_BY, RUNNING_COMMANDS
 from appliance.settings import FIT_OPTIONS, ServeSettings
 from appliance.settings.options import seconds
@@ -247,6 +248,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         add_arguments=_usage_arguments,
     ),
     *FLEET_COMMANDS,
+    *RPC_COMMANDS,
     Command(
         name="launch",
         summary="Start a coding agent or another client with a model of a running server",
@@ -277,7 +279,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "them work, for `serve`. Also checks GPUs, memory, cores, disk, versions, models and the "
         "running service. Takes some seconds. Exit code 1: something makes serving impossible.",
         run=_doctor,
-        options=("threads", "host", "port", "tls_cert", "models_dir", "state_dir"),
+        options=("threads", "rpc", "host", "port", "tls_cert", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,
     ),
     *COMPLETION_COMMANDS,

@@ -3,8 +3,8 @@ measures this machine, also what takes a child process or time.
 
 Knows no table, no model.
 
-GPUs are asked for in a child, unless llama.cpp is built without any; memory bandwidth
-is measured once.
+GPUs are asked for in a child, unless llama.cpp is built without any, and helpers over the
+network; memory bandwidth is measured once.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from dataclasses import asdict
 from appliance.cli.tables.device import as_text
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.budget import memory_budget
+from appliance.launch.helpers import find_helpers
 from appliance.launch.machine import list_gpus, with_bandwidth
 from appliance.settings import ServeSettings
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     gpus = list_gpus()
-    device = measure_device(models_dir=settings.models_dir, accelerators=gpus.accelerators)
+    helpers = find_helpers(settings.rpc)
+    found = (*gpus.accelerators, *helpers.devices)
+    device = measure_device(models_dir=settings.models_dir, accelerators=found)
     device = with_bandwidth(device, settings.state_dir)
     budget = memory_budget(device, settings.ram)
     if as_json:
-        record = {**device_record(device), "budget": asdict(budget), "gpu_finding": gpus.finding}
+        findings = {"gpu_finding": gpus.finding, "missing_helpers": helpers.missing}
+        record = {**device_record(device), "budget": asdict(budget), **findings}
         print(json.dumps(record, indent=2))
     else:
-        print(as_text(device, budget, gpus.finding, settings.threads))
+        print(as_text(device, budget, gpus.finding, settings.threads, helpers.missing))
     return 0
 
 

@@ -156,6 +156,8 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
 
 
 def _other_budgets(plan: Plan) -> list[str]:
+    if any(share.gpu.link is not None for share in plan.placement.shares):
+        return []  # what helpers take over was planned for this budget alone
     if not plan.other_budgets:
         return ["1 GiB more or less of memory would change nothing."]
     words = {True: "With 1 GiB more", False: "With 1 GiB less"}

@@ -46,6 +46,8 @@ class Needs:
     listable: Sequence[Path] = ()  # folders whose names of files may be seen
     writable: Sequence[Path] = ()  # folders; made where they are not there
     uses_gpus: bool = False
+    # by TCP, on any machine: Landlock knows no addresses
+    ports: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def confine(needs: Needs) -> Confinement:
     gaps: list[str] = []
     known, has_seccomp = 0, False
     try:
-        known = landlock.keep_only(_rules(needs))
+        known = landlock.keep_only(_rules(needs), needs.ports)
         gaps += _landlock_gaps(known)
+        if needs.ports and known < landlock.TCP_SINCE:
+            gaps.append("connecting by TCP is allowed to all ports (Landlock knows them since 4)")
     except OSError as error:
         gaps.append(f"files are not confined: Landlock failed ({error.strerror})")
     try:
-        seccomp.deny(allows_unix_sockets=needs.uses_gpus)
+        seccomp.deny(allows_unix_sockets=needs.uses_gpus, allows_ipv4=bool(needs.ports))
         has_seccomp = True
     except OSError as error:
         gaps.append(f"system calls are not confined: seccomp failed ({error.strerror})")

@@ -13,7 +13,7 @@ import ctypes
 import enum
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,9 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 # By version of the interface: how many rights it knows of files; 4: TCP; 6: scopes.
 _NUM_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_RIGHTS = 16
-_NET_SINCE, _NET_RIGHTS = 4, 0b11  # bind and connect by TCP: none are granted
+_NET_PORT = 2  # LANDLOCK_RULE_NET_PORT
+_CONNECT = 1 << 1  # LANDLOCK_ACCESS_NET_CONNECT_TCP
+TCP_SINCE, _NET_RIGHTS = 4, 0b11  # bind and connect by TCP: none but what is asked for
 _SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract Unix sockets and signals of others
 
 
@@ -56,6 +58,10 @@ class _PathBeneathAttr(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
+class _NetPortAttr(ctypes.Structure):
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
+
+
 @dataclass(frozen=True)
 class Rule:
     """Grants `right`; a path that is not there grants nothing."""
@@ -71,9 +77,10 @@ def version() -> int:
     return 0
 
 
-def keep_only(rules: Iterable[Rule]) -> int:
+def keep_only(rules: Iterable[Rule], ports: Sequence[int] = ()) -> int:
     """Takes every other file away, from this thread and all that it starts (since version
-    8, from all threads); returns `version()`.
+    8, from all threads), and since version 4 connecting by TCP to other ports; returns
+    `version()`.
 
     New privileges must have been given up. Raises `OSError`; nothing is taken then.
     """
@@ -83,14 +90,17 @@ def keep_only(rules: Iterable[Rule]) -> int:
     handled = (1 << _NUM_RIGHTS.get(known, _MOST_RIGHTS)) - 1
     attr = _RulesetAttr(
         handled,
-        _NET_RIGHTS if known >= _NET_SINCE else 0,
+        _NET_RIGHTS if known >= TCP_SINCE else 0,
         _SCOPES if known >= _SCOPES_SINCE else 0,
     )
-    size = 8 if known < _NET_SINCE else 16 if known < _SCOPES_SINCE else 24
+    size = 8 if known < TCP_SINCE else 16 if known < _SCOPES_SINCE else 24
     ruleset = call(_CREATE_RULESET, ctypes.byref(attr), size, 0)
     try:
         for rule in rules:
             _add(ruleset, rule, handled)
+        for port in ports if known >= TCP_SINCE else ():
+            allowed = _NetPortAttr(_CONNECT, port)
+            call(_ADD_RULE, ruleset, _NET_PORT, ctypes.byref(allowed), 0)
         call(_RESTRICT_SELF, ruleset, _ALL_THREADS if known >= ALL_THREADS_SINCE else 0)
     finally:
         os.close(ruleset)

@@ -13,7 +13,7 @@ import ctypes
 import errno
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from appliance.confinement import system_calls
@@ -25,7 +25,7 @@ _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
 # struct seccomp_data: number, architecture, address, six arguments of 8 bytes
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
 _X32 = 0x40000000  # x86-64's second set of numbers, for 32-bit pointers
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET = 1, 2
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: types for the user
 
@@ -61,7 +61,7 @@ def is_known_here() -> bool:
     return platform.machine() in _ARCHITECTURES
 
 
-def deny(*, allows_unix_sockets: bool) -> None:
+def deny(*, allows_unix_sockets: bool, allows_ipv4: bool = False) -> None:
     """New privileges must have been given up.
 
     Raises `OSError`: the kernel has no filters, or this machine's numbers are not known.
@@ -69,7 +69,7 @@ def deny(*, allows_unix_sockets: bool) -> None:
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
         raise OSError(errno.ENOSYS, f"no table of system calls for {platform.machine()}")
-    code = program(architecture, allows_unix_sockets=allows_unix_sockets)
+    code = program(architecture, allows_unix_sockets=allows_unix_sockets, allows_ipv4=allows_ipv4)
     filters = (_Filter * len(code))(*(_Filter(*one) for one in code))
     whole = _Program(len(code), filters)
     number = system_calls.SECCOMP[architecture.index]
@@ -81,7 +81,9 @@ def deny(*, allows_unix_sockets: bool) -> None:
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
 
-def program(architecture: _Architecture, *, allows_unix_sockets: bool) -> list[_Instruction]:
+def program(
+    architecture: _Architecture, *, allows_unix_sockets: bool, allows_ipv4: bool = False
+) -> list[_Instruction]:
     """Each rule is whole in itself: it ends the program, or goes on to the next."""
     at = architecture.index
     code = [
@@ -100,9 +102,10 @@ def program(architecture: _Architecture, *, allows_unix_sockets: bool) -> list[_
     code += _when(system_calls.CLONE[at], 0, list(_if(_IF_ANY_BIT, _NEW_NAMESPACES, errno.EPERM)))
     typing = [one for request in _TERMINAL_INPUT for one in _if(_IF_EQUAL, request, errno.EPERM)]
     code += _when(system_calls.IOCTL[at], 1, typing)
-    if allows_unix_sockets:
-        others = list(_unless(_IF_EQUAL, _AF_UNIX, errno.EPERM))
-        code += _when(system_calls.SOCKET[at], 0, others)
+    families = [_AF_UNIX] if allows_unix_sockets else []
+    families += [_AF_INET] if allows_ipv4 else []
+    if families:
+        code += _when(system_calls.SOCKET[at], 0, list(_only(families, errno.EPERM)))
     else:
         code += _if(_IF_EQUAL, system_calls.SOCKET[at], errno.EPERM)
     return [*code, (_RETURN, 0, 0, _ALLOW)]
@@ -115,6 +118,13 @@ def _if(test: int, value: int, error: int) -> Iterator[_Instruction]:
 
 def _unless(test: int, value: int, error: int) -> Iterator[_Instruction]:
     yield test, 1, 0, value
+    yield _RETURN, 0, 0, _FAIL | error
+
+
+def _only(values: Sequence[int], error: int) -> Iterator[_Instruction]:
+    """Goes on with one of these values; else fails."""
+    for left, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
+        yield _IF_EQUAL, left + 1, 0, value
     yield _RETURN, 0, 0, _FAIL | error
 
 

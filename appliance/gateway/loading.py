@@ -29,7 +29,7 @@ class ManagedWorker(Client, Protocol):
 
     async def failed(self) -> None:
         """Waits until no process will run any more although nobody stopped it, and
-        raises `WorkerLost`.
+        raises `WorkerLost`; `HelperLost` where the model, planned anew, may be served.
         """
 
 

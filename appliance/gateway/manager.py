@@ -15,7 +15,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import ApplianceError, WorkerLost
+from appliance.errors import ApplianceError, HelperLost, WorkerLost
 from appliance.fit.plan.budget import readable
 from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
@@ -293,6 +293,11 @@ class ModelManager:
             self._ledger.leave(model.model_id)
             await loaded.worker.stop()
             self._release(model)
+            if isinstance(error, HelperLost):  # on what is left
+                _log.error("%s: %s", model.model_id, error.message)
+                model.gone()
+                self._begin_load(model, is_preload=True)
+                return
             model.fail(error)
             if len(self._models) == 1:
                 self._lost = error

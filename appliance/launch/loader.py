@@ -21,6 +21,7 @@ from appliance.launch.cpu_paths import path_memory
 from appliance.launch.drafts import in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
+from appliance.launch.fallback.helpers import HelperFallback
 from appliance.launch.fallback.kernels import KernelFallback
 from appliance.launch.fallback.quantization import QuantizationFallback, Way
 from appliance.launch.fallback.replanning import Replanning
@@ -111,7 +112,7 @@ class PlannedModel:
         """
         first = self._way(self.launch, self.plan)
         fallback = QuantizationFallback(first, self.quarantine, self._other_way)
-        return Supervisor(first.config, on_crash=fallback)
+        return Supervisor(first.config, on_crash=HelperFallback(fallback))
 
     def _other_way(self) -> Way:
         """Raises `SetupError`."""

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.errors import BadSettings
-from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.machine.accelerators import RPC, Accelerator
 from appliance.fit.machine.bandwidth import BandwidthKey, BandwidthMemory
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.offload import ALL_LAYERS, usable_gpus
 from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.helpers import find_helpers
 from appliance.launch.kernels import kernel_use
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
@@ -94,7 +95,7 @@ def _bandwidth_key(device: Device) -> BandwidthKey:
 class Machine:
     """What a load is planned for, measured once for it and handed down."""
 
-    device: Device  # with the GPUs that may be used
+    device: Device  # with the GPUs and helpers that may be used
     paths: CpuPaths
     gpu_finding: str | None  # in words why no GPU is used; None: there is one
     kernels: KernelUse = NO_KERNELS
@@ -124,6 +125,8 @@ def with_cpu_paths(
     Raises what `prepare_model` raises for the embedded model, and `kernel_use`.
     """
     device = hardware.device
+    if any(accelerator.kind == RPC for accelerator in device.accelerators):
+        device = with_bandwidth(device, spec.state_dir)  # theirs is compared with it
     kernels = NO_KERNELS
     # First, for what is left of the time: with them a machine serves several times as much.
     if hardware.gpu_finding is not None:
@@ -133,17 +136,20 @@ def with_cpu_paths(
 
 
 def measure_hardware(settings: ModelSettings) -> Hardware:
-    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any.
+    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any;
+    and helpers over the network, where there are some.
 
-    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none.
+    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none, and what
+    `find_helpers` raises.
     """
     if settings.gpu_layers == 0:
         return Hardware(measure_device(), "--gpu-layers is 0")
+    helpers = find_helpers(settings.rpc)
     gpus = list_gpus()
-    device = measure_device(accelerators=gpus.accelerators)
-    if usable_gpus(device.accelerators, device.unified_memory):
+    device = measure_device(accelerators=(*gpus.accelerators, *helpers.devices))
+    if usable_gpus(gpus.accelerators, device.unified_memory):
         return Hardware(device, None)
-    if settings.gpu_layers is not None:
+    if settings.gpu_layers is not None and not settings.rpc:  # a helper may come back
         wanted = "all" if settings.gpu_layers == ALL_LAYERS else settings.gpu_layers
         raise BadSettings(
             f"--gpu-layers {wanted} needs a GPU, but there is none to use: {gpus.finding}. Build "

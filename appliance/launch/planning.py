@@ -47,10 +47,13 @@ def launch_of(
 ) -> Launch:
     """`budget` takes the place of the memory that is free, or of --ram."""
     adapter_bytes = sum(adapter.num_bytes for adapter in model.adapters)
+    overrides = replace(overrides_of(spec), adapter_bytes=adapter_bytes)
+    if spec.settings.rpc and not machine.device.accelerators:  # all helpers are gone
+        overrides = replace(overrides, gpu=GpuOverrides())
     return Launch(
         model=model,
         machine=machine,
-        overrides=replace(overrides_of(spec), adapter_bytes=adapter_bytes),
+        overrides=overrides,
         own_tuning=_own_tuning(spec.settings),
         budget=budget or memory_budget(machine.device, spec.ram),
         state_dir=spec.state_dir,

@@ -7,6 +7,7 @@ from appliance.launch.drafts import is_required
 from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
 from appliance.protocol.adapters import AdapterFile
+from appliance.protocol.kernel_use import NO_KERNELS
 from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
@@ -49,7 +50,7 @@ def worker_config(
         adapters=list(adapters),
         adapter_turn_ms=settings.adapter_turn_ms,
         offload=plan.placement.offload,
-        kernels=machine.kernels,
+        kernels=NO_KERNELS if plan.placement.shares else machine.kernels,
         binds_threads=_fills(machine, plan),
         log_level=spec.log_level,
         log_format=spec.log_format,

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from appliance.llama.rpc.names import buffers_of
+
 _LINE = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([0-9.]+) MiB")
 
 
@@ -30,7 +32,8 @@ class Buffers:
             self._bytes[match[1]] += int(float(match[2]) * (1 << 20))
 
     def on(self, devices: tuple[str, ...]) -> dict[str, int]:
-        return {name: self._bytes[name] for name in devices}
+        """By names of a plan, which are others for helpers."""
+        return {name: self._bytes[buffers_of(name)] for name in devices}
 
     def all(self) -> dict[str, int]:
         return dict(self._bytes)

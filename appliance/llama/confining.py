@@ -21,9 +21,10 @@ def confine_to_model(
     adapters: Sequence[Path] = (),
     writable: Sequence[Path] = (),
     uses_gpus: bool = False,
+    ports: Sequence[int] = (),
 ) -> Confinement:
     """For good, before anything of the model is read and any thread is started; `writable`
-    are folders.
+    are folders, `ports` those of helpers.
     """
     models = [model] if draft is None else [model, draft]
     libraries = [Path(kernels.library).parent] if kernels.library else []
@@ -34,5 +35,6 @@ def confine_to_model(
             listable=[one.parent for one in models if is_in_parts(one)],
             writable=writable,
             uses_gpus=uses_gpus,
+            ports=ports,
         )
     )

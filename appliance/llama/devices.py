@@ -20,6 +20,7 @@ import llama_cpp
 from llama_cpp._ggml import libggml  # the binding offers no device list of its own
 
 from appliance.llama import library
+from appliance.llama.checks.library import may_have_gpus
 
 # ggml-backend.h, enum ggml_backend_dev_type, in its order.
 _KINDS = ("CPU", "GPU", "IGPU", "ACCEL", "META")
@@ -106,7 +107,8 @@ def main() -> int:
     _declare()
     info = {
         "system_info": library.system_info(),
-        "supports_gpu_offload": bool(llama_cpp.llama_supports_gpu_offload()),
+        # of a library that has RPC, llama.cpp always says so
+        "supports_gpu_offload": llama_cpp.llama_supports_gpu_offload() and may_have_gpus(),
         "devices": list(_devices()),
         "cpu_scores": _cpu_scores(),
     }

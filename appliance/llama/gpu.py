@@ -9,6 +9,8 @@ import llama_cpp
 from llama_cpp._ggml import libggml  # the binding offers no device list of its own
 
 from appliance.errors import LoadFailed
+from appliance.llama.rpc.backend import helper_device
+from appliance.llama.rpc.names import is_helper
 
 _SPLIT_MODES = {
     "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
@@ -22,7 +24,7 @@ class GpuLayers:
     """Which layers of a model go to which GPUs; without layers no GPU is opened."""
 
     num_layers: int = 0  # the last ones, the output layer among them
-    devices: tuple[str, ...] = ()  # ggml's names of GPUs
+    devices: tuple[str, ...] = ()  # ggml's names of GPUs, and addresses of helpers
     split_mode: str = "layer"
     tensor_split: tuple[float, ...] = ()  # a proportion for each device
     main_gpu: int = 0
@@ -59,6 +61,8 @@ class GpuParams:
 
 
 def _device(name: str) -> int:
+    if is_helper(name):
+        return helper_device(name)
     libggml.ggml_backend_dev_by_name.argtypes = [ctypes.c_char_p]
     # opaque; ctypes would cut it to an int
     libggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p

@@ -65,7 +65,7 @@ def start() -> None:
     llama_cpp.llama_backend_init()
 
 
-def on_abort(say: Callable[[str], None]) -> None:
+def on_abort(say: Callable[[str], object]) -> None:
     """Has `say` called, on whichever thread, with what llama.cpp gives up for, before it
     ends this process: one of its assertions that failed, such as
     `src/llama-model.cpp:1364: GGML_ASSERT(n_expert_used_max > 0) failed`.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from appliance.settings import options as opt
+from appliance.settings.network_values import helper_address
 from appliance.settings.options import Option
 
 MODEL = "Model and memory"
@@ -192,3 +193,15 @@ class ModelOptions:
             automatic="the one with the most free memory",
         ),
     ] = None
+    rpc: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Other machines that run `appliance rpc-worker` and take layers that do not fit "
+            "here, as HOST:PORT (port 50052 if it is left out), separated by commas. One helper "
+            "serves one model of one server",
+            parser=helper_address(),
+            group=GPU,
+            metavar="HOST:PORT",
+            many=True,
+        ),
+    ] = ()

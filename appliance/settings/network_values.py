@@ -38,6 +38,21 @@ def listen_address() -> Parser:
     return Parser(read, "a host name, an IP address or unix:/PATH")
 
 
+def helper_address(default_port: int = 50052) -> Parser:
+    """`HOST:PORT` of an RPC helper; a name or an IPv4 address, for llama.cpp speaks no
+    IPv6 to helpers.
+    """
+
+    def read(text: str) -> str:
+        match = re.fullmatch(r"([A-Za-z0-9_.-]+)(?::(\d{1,5}))?", text.strip())
+        port = int(match[2] or default_port) if match is not None else 0
+        if match is None or not 0 < port < 65536:
+            raise ValueError
+        return f"{match[1]}:{port}"
+
+    return Parser(read, "a host name or an IPv4 address, and a port: HOST:PORT")
+
+
 def file_mode() -> Parser:
     """Three octal digits, as `chmod` takes them."""
 

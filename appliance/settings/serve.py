@@ -31,6 +31,7 @@ FIT_OPTIONS = (
     "split_mode",
     "tensor_split",
     "main_gpu",
+    "rpc",
     "batch_threads",
     "ubatch_rows",
     "flash_attention",

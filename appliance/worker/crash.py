@@ -46,6 +46,7 @@ class Remedy:
 
     reason: str  # for people
     config: WorkerConfig | None = None  # for the next worker; None: as before
+    loads_anew: bool = False  # there is no next one: the model has to be planned again
 
 
 OnCrash = Callable[[Crash], Remedy | None]

@@ -91,7 +91,7 @@ class Ready(Record, frozen=True):
 
 
 class LoadError(Record, frozen=True):
-    """The model cannot be loaded, and the process ends."""
+    """The model cannot be loaded, or is lost together with a helper, and the process ends."""
 
     error: ErrorRecord
 

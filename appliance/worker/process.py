@@ -63,8 +63,8 @@ class WorkerProcess:
 
     @property
     def end_cause(self) -> str | None:
-        """Why it ends, where we know better than its exit status: it reported a load
-        error, or we killed it.
+        """Why it ends, where we know better than its exit status: it reported an error
+        that ends it, or we killed it.
         """
         return self._load_error if self._kill_reason is None else self._kill_reason
 
@@ -81,7 +81,10 @@ class WorkerProcess:
         """Raises `ChannelClosed` at the end of the stream,
         and `msgspec.DecodeError`.
         """
-        return decode_from_worker(await self._channel.receive())
+        message = decode_from_worker(await self._channel.receive())
+        if isinstance(message, LoadError):  # its last words, while it loads or at work
+            self._load_error, self._load_code = message.error.message, message.error.code
+        return message
 
     async def load(self, config: WorkerConfig, limit_s: float) -> Ready | None:
         """None: it cannot load the model, or took more than `limit_s` and was killed.
@@ -95,7 +98,6 @@ class WorkerProcess:
             self.kill(f"the model did not load within {limit_s:.0f} s")
             return None
         if isinstance(answer, LoadError):
-            self._load_error, self._load_code = answer.error.message, answer.error.code
             return None
         assert isinstance(answer, Ready), answer
         return answer

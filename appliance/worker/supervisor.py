@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from appliance.errors import LoadFailed, ModelNotReady, ShuttingDown, WorkerLost
+from appliance.errors import HelperLost, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost
 from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Message, Started
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -53,6 +53,7 @@ from appliance.worker.token_rate import TokenRate
 ResultT = TypeVar("ResultT", AskResult, EmbedResult)
 _Result = AskResult | EmbedResult
 _log = logging.getLogger(__name__)
+_RESTARTING = "the worker process was lost (%s): starting a new one in %.1f s"
 WORKER = (sys.executable, "-m", "appliance.worker.child")
 
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._num_restarts = 0
         self._last_error: str | None = None  # of the last process that ended
         self._crash: Crash | None = None  # of the last process, if it ended by itself
+        self._loads_anew = False  # with another plan: not by this supervisor
         self._info: ModelInfo | None = None
         self._heartbeat: Heartbeat | None = None
         self._token_rate = TokenRate()
@@ -142,10 +144,11 @@ class Supervisor:
 
     async def failed(self) -> None:
         """Waits until no worker will run any more although nobody stopped it, and
-        raises `WorkerLost` that says why.
+        raises `WorkerLost` that says why; `HelperLost` where another plan may serve.
         """
         await self._until(lambda state: state is WorkerState.FAILED)
-        raise WorkerLost(f"The model is no longer served: {self._last_error}.")
+        kind = HelperLost if self._loads_anew else WorkerLost
+        raise kind(f"The model is no longer served: {self._last_error}.")
 
     # --- requests ---------------------------------------------------------------------
 
@@ -277,18 +280,14 @@ class Supervisor:
             if self._stopping.is_set():
                 break
             has_new_config = await self._ask_for_remedy()
-            if self._info is None and not has_new_config:
+            if self._loads_anew or (self._info is None and not has_new_config):
                 await self._set_state(WorkerState.FAILED)
                 return
             pause_s = self._deaths.pause_s(was_ready=was_ready)
             self._num_restarts += 1
             if self._info is not None:
                 await self._set_state(WorkerState.RESTARTING)
-            _log.error(
-                "the worker process was lost (%s): starting a new one in %.1f s",
-                self._last_error,
-                pause_s,
-            )
+            _log.error(_RESTARTING, self._last_error, pause_s)
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(pause_s, self._stopping.wait())
         await self._set_state(WorkerState.STOPPED)
@@ -301,6 +300,7 @@ class Supervisor:
         if remedy is None:
             return False
         self._last_error = f"{self._last_error}; {remedy.reason}"
+        self._loads_anew = remedy.loads_anew
         if remedy.config is None:
             return False
         self._config = remedy.config

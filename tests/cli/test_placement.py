@@ -10,10 +10,10 @@ import pytest
 from appliance.cli import main
 from appliance.cli.tables.placement import as_text
 from appliance.fit.machine.accelerators import Accelerator
-from appliance.fit.plan.layer_assignment import place_demand
-from appliance.fit.plan.layers import LayerBytes
 from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.placement import Demand
+from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layers import LayerBytes
 from appliance.launch.machine import GpuList
 from appliance.llama.checks import CpuPaths, PathResult
 from tests.store.samples import Sample, write_sample

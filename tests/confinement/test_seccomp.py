@@ -38,10 +38,16 @@ def verdict(machine: str, number: int, *arguments: int, audit: int | None = None
 
 
 def _verdict(
-    machine: str, number: int, arguments: tuple[int, ...], *, audit: int | None, gpus: bool
+    machine: str,
+    number: int,
+    arguments: tuple[int, ...],
+    *,
+    audit: int | None,
+    gpus: bool,
+    helpers: bool = False,
 ) -> int | None:
     architecture = _ARCHITECTURES[machine]
-    code = program(architecture, allows_unix_sockets=gpus)
+    code = program(architecture, allows_unix_sockets=gpus, allows_ipv4=helpers)
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, audit or architecture.audit, 0, *padded)
     accumulator, at = 0, 0
@@ -83,6 +89,16 @@ def test_with_gpus_only_unix_sockets_are_opened(at: int, machine: str) -> None:
     for family, without, with_gpus in ((1, errno.EPERM, None), (2, errno.EPERM, errno.EPERM)):
         assert _verdict(machine, socket, (family,), audit=None, gpus=False) == without
         assert _verdict(machine, socket, (family,), audit=None, gpus=True) == with_gpus
+
+
+@pytest.mark.parametrize(("at", "machine"), list(enumerate(_ARCHITECTURES)))
+def test_with_helpers_only_ipv4_is_spoken(at: int, machine: str) -> None:
+    socket = system_calls.SOCKET[at]
+    unix, ipv4, ipv6 = 1, 2, 10
+    for gpus, allowed in ((False, {ipv4}), (True, {unix, ipv4})):
+        for family in (unix, ipv4, ipv6):
+            found = _verdict(machine, socket, (family,), audit=None, gpus=gpus, helpers=True)
+            assert found == (None if family in allowed else errno.EPERM)
 
 
 def test_the_second_set_of_numbers_of_x86_64_is_denied() -> None:

@@ -14,7 +14,7 @@ import heapq
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.errors import ApplianceError, NothingFits, WorkerLost
+from appliance.errors import ApplianceError, HelperLost, NothingFits, WorkerLost
 from appliance.protocol.events import EmbedResult, Event, Finished, FinishReason, Started, Usage
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -95,6 +95,7 @@ class FakeWorker:
     num_answers: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     loss: asyncio.Event = field(default_factory=asyncio.Event)
+    loses_helper: bool = False
 
     async def start(self) -> None:
         self.loader.took(self)
@@ -115,7 +116,8 @@ class FakeWorker:
 
     async def failed(self) -> None:
         await self.loss.wait()
-        raise WorkerLost("The model is no longer served: killed by SIGKILL.")
+        kind = HelperLost if self.loses_helper else WorkerLost
+        raise kind("The model is no longer served: killed by SIGKILL.")
 
     def health(self) -> WorkerHealth:
         return WorkerHealth(

@@ -198,6 +198,19 @@ async def test_the_end_of_the_only_model_is_raised() -> None:
         await waiting
 
 
+async def test_a_model_that_lost_a_helper_is_loaded_anew_at_once() -> None:
+    house = House({"a": 4}, 10)
+    await house.answer("a")
+    lost = house.loader.running["a"]
+    lost.loses_helper = True
+    lost.loss.set()
+    await settle()
+    assert house.states == {"a": "loaded"}
+    assert house.loader.running["a"] is not lost
+    assert house.manager.held_bytes == 4
+    assert await house.answer("a") == ANSWER
+
+
 # --- start and end --------------------------------------------------------------------
 
 

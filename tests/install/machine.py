@@ -87,7 +87,7 @@ case "$1 ${2:-} ${3:-}" in
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance"
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance-convert" ;;
     "-m pip uninstall") note "pip ${*:3}" ;;
-    "-I -c import llama_cpp"*) note "gpu?"; echo "${FAKE_GPU_OFFLOAD:-True}" ;;
+    "-I -c "*"import ctypes, llama_cpp"*) note "gpu?"; echo "${FAKE_GPU_OFFLOAD:-True}" ;;
     "-I - http"*) note "get $3"; [[ -z "${FAKE_SILENT:-}" ]] ;;
     *) exec REAL_PYTHON "$@" ;;
 esac
@@ -115,6 +115,8 @@ exit 1
 
 # Only notes how it was called.
 FAKE_NOTED = '#!/bin/sh\necho "{name} $*" >>"$FAKE_CALLS"\n'
+
+RPC = "-DGGML_RPC=ON -DGGML_RPC_RDMA=OFF"  # of every build
 
 
 class Machine:

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from tests.install.machine import Machine
+from tests.install.machine import RPC, Machine
 
 ORIN = (
     "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: "
@@ -66,7 +66,7 @@ def test_gpu_and_toolkit_make_a_build_for_these_gpus(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     build = next(call for call in machine.take_calls() if call.startswith("pip wheel"))
     assert build.endswith(
-        f"CMAKE_ARGS=-DGGML_CUDA=ON '-DCMAKE_CUDA_COMPILER={machine.bin}/nvcc' "
+        f"CMAKE_ARGS={RPC} -DGGML_CUDA=ON '-DCMAKE_CUDA_COMPILER={machine.bin}/nvcc' "
         "'-DCMAKE_CUDA_ARCHITECTURES=75;86'"
     )
     assert "Check that the library uses the GPU" in done.stdout

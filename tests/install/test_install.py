@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.install.machine import CPUINFO, Machine, pip_verbs
+from tests.install.machine import CPUINFO, RPC, Machine, pip_verbs
 
 # --- building and reusing -------------------------------------------------------------
 
@@ -17,7 +17,7 @@ def test_first_run_builds_and_the_second_has_nothing_to_do(machine: Machine) -> 
     calls = machine.take_calls()
     assert calls[0] == f"venv {machine.checkout}/.venv"
     assert pip_verbs(calls) == ["wheel", "install", "install"]
-    assert calls[1].endswith("llama-cpp-python==1.2.3 CMAKE_ARGS=")
+    assert calls[1].endswith(f"llama-cpp-python==1.2.3 CMAKE_ARGS={RPC}")
     assert calls[-1] == "appliance doctor --json"
 
     second = machine.install()
@@ -255,7 +255,8 @@ def test_no_amx_is_another_wheel_with_the_users_own_flags(machine: Machine) -> N
     assert done.returncode == 0, done.stderr
     flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
     assert machine.take_calls()[0].endswith(
-        f"CMAKE_ARGS='-DCMAKE_C_FLAGS=-O2 {flags}' '-DCMAKE_CXX_FLAGS={flags}' -DGGML_OPENMP=OFF"
+        f"CMAKE_ARGS={RPC} '-DCMAKE_C_FLAGS=-O2 {flags}' '-DCMAKE_CXX_FLAGS={flags}' "
+        "-DGGML_OPENMP=OFF"
     )
     assert len(machine.wheels) == 2
 

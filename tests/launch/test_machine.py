@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadSettings
-from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.machine.accelerators import RPC, Accelerator, Link
+from appliance.fit.machine.helpers import HelperList
 from appliance.launch import machine as launch_machine
 from appliance.launch.machine import GpuList, Machine, measure_machine
 from appliance.llama.checks import CpuPaths, LibraryInfo, NativeDevice, PathResult
@@ -98,3 +99,45 @@ def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPa
         launch_machine.list_gpus().finding
         == "unknown: llama.cpp, when asked for them, died of SIGSEGV"
     )
+
+
+HELPER = Accelerator(
+    name="192.0.2.12:50052",
+    description="RPC helper gpu-box:50052",
+    kind=RPC,
+    memory_total_bytes=4096 * MIB,
+    memory_free_bytes=2048 * MIB,
+    link=Link(round_trip_s=1e-4, bytes_per_s=1e8, copy_bytes_per_s=1e10),
+)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, found: HelperList, *, has_rpc: bool = True) -> None:
+    monkeypatch.setattr("appliance.launch.helpers.has_rpc", lambda: has_rpc)
+    monkeypatch.setattr("appliance.launch.helpers.ask_helpers", lambda _addresses: found)
+
+
+def test_helpers_are_devices_and_our_kernels_stay(
+    monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Machine]
+) -> None:
+    see(monkeypatch, NONE)
+    answer(monkeypatch, HelperList((HELPER,), ("the helper b:50052 cannot be reached (...)",)))
+    machine = measured(rpc=("gpu-box:50052", "b:50052"), gpu_layers=3)
+    assert machine.device.accelerators == (HELPER,)
+    assert machine.gpu_finding == NONE.finding, "so our kernels are used where no layer leaves"
+    assert machine.device.bandwidth is not None, "theirs is compared with it"
+    answer(monkeypatch, HelperList((), ("the helper b:50052 cannot be reached (...)",)))
+    machine = measured(rpc=("b:50052",), gpu_layers=3)
+    assert machine.device.accelerators == (), "one that is gone may come back"
+
+
+def test_what_helps_nobody_is_refused(
+    monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Machine]
+) -> None:
+    see(monkeypatch, NONE)
+    words = "the helper b:50052 speaks RPC 6.0.0, and this llama.cpp speaks 7.0.0. Install ..."
+    answer(monkeypatch, HelperList(refused=(words,)))
+    with pytest.raises(BadSettings, match=r"--rpc: the helper b:50052 speaks RPC 6\.0\.0"):
+        measured(rpc=("b:50052",))
+    answer(monkeypatch, HelperList((HELPER,)), has_rpc=False)
+    with pytest.raises(BadSettings, match="has no RPC backend"):
+        measured(rpc=("b:50052",))

@@ -22,6 +22,7 @@ EVERY_OPTION = {
     "split_mode": "none",
     "tensor_split": "3,1",
     "main_gpu": "1",
+    "rpc": "192.0.2.12:50052,gpu-box:50053",
     "slots": "3",
     "max_batch_rows": "256",
     "max_waiting": "1000",

@@ -7,9 +7,9 @@ Measures nothing.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.machine.accelerators import RPC, Accelerator
 from appliance.fit.machine.bandwidth import Bandwidth
 from appliance.fit.machine.device import Device
 from appliance.fit.machine.numa import NumaNode
@@ -22,10 +22,18 @@ _LEAST_SHOWN_BYTES = 1 << 20
 _NOISY = 1.5  # median over best of the passes
 
 
-def as_text(device: Device, budget: Budget, gpu_finding: str, threads: int | None = None) -> str:
+def as_text(
+    device: Device,
+    budget: Budget,
+    gpu_finding: str,
+    threads: int | None = None,
+    missing_helpers: Sequence[str] = (),
+) -> str:
     """Plain ASCII lines, the same on a terminal and in a pipe;
     `threads` is what the user set.
     """
+    helpers = [_helper(one) for one in device.accelerators if one.kind == RPC]
+    helpers += [("helper", "none", words) for words in missing_helpers]
     sections = (
         (
             "Memory",
@@ -40,6 +48,7 @@ def as_text(device: Device, budget: Budget, gpu_finding: str, threads: int | Non
             [*_processor(device), _threads(device, threads), _bandwidth(device.bandwidth)],
         ),
         ("GPU", _gpus(device, gpu_finding)),
+        *([("Helpers", helpers)] if helpers else []),
         ("Disk and heat", [_disk(device), *_heat(device.thermal)]),
     )
     widths = [max(len(row[at]) for _, rows in sections for row in rows) for at in range(2)]
@@ -159,7 +168,8 @@ def _bandwidth(bandwidth: Bandwidth | None) -> _Row:
 
 
 def _gpus(device: Device, finding: str) -> list[_Row]:
-    if not device.accelerators:
+    own = [accelerator for accelerator in device.accelerators if accelerator.kind != RPC]
+    if not own:
         return [
             (
                 "GPU",
@@ -167,7 +177,22 @@ def _gpus(device: Device, finding: str) -> list[_Row]:
                 finding.removeprefix("unknown: "),
             )
         ]
-    return [_gpu(device, accelerator) for accelerator in device.accelerators]
+    return [_gpu(device, accelerator) for accelerator in own]
+
+
+def _helper(helper: Accelerator) -> _Row:
+    free = (
+        f"{helper.description}: {readable(helper.memory_free_bytes)} of "
+        f"{readable(helper.memory_total_bytes)} free"
+    )
+    link = helper.link
+    if link is None:
+        return helper.name, readable(helper.memory_free_bytes), free
+    away = (
+        f"{1e3 * link.round_trip_s:.2f} ms and {link.bytes_per_s / 1e6:.0f} MB/s away; it copies "
+        f"{link.copy_bytes_per_s / 1e9:.1f} GB/s in its own memory"
+    )
+    return helper.name, readable(helper.memory_free_bytes), f"{free}; {away}"
 
 
 def _gpu(device: Device, accelerator: Accelerator) -> _Row:

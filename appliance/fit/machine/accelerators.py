@@ -13,6 +13,17 @@ from pathlib import Path
 
 from appliance.fit.machine.kernel_files import read_text
 
+RPC = "RPC"  # the kind of a device of another machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """How far away another machine's device is, as measured."""
+
+    round_trip_s: float
+    bytes_per_s: float  # written to it; 0: there was no room to try
+    copy_bytes_per_s: float  # read and written in its own memory, by one thread of a CPU
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
@@ -20,12 +31,13 @@ class Accelerator:
 
     name: str
     description: str
-    # GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's
-    # memory)
+    # GPU, IGPU (its memory is the machine's), ACCEL (computes on the machine's memory) or
+    # RPC (another machine's)
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int
     splits_rows: bool = False  # its backend can hold some rows of a matrix, others the rest
+    link: Link | None = None  # to another machine's
 
 
 def unified_memory(root: Path) -> str | None:

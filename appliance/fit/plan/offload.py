@@ -9,7 +9,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.machine.accelerators import RPC, Accelerator, Link
 
 ALL_LAYERS = 1 << 20  # more than any model has: every layer, the output layer too
 _MIN_HEADROOM_BYTES = 256 << 20
@@ -47,6 +47,7 @@ class Gpu:
     free_bytes: int
     shares_ram: bool = False  # its memory is the machine's, so what it takes is RAM
     splits_rows: bool = False  # it can hold some rows of a matrix, other GPUs the rest
+    link: Link | None = None  # to another machine's, where it is one
 
     @property
     def headroom_bytes(self) -> int:
@@ -77,25 +78,35 @@ class Offload:
 
 def usable_gpus(accelerators: Sequence[Accelerator], unified: str | None) -> tuple[Gpu, ...]:
     """The GPUs that llama.cpp takes by default: those with memory of their own, or
-    integrated ones where none has.
+    integrated ones where none has; before them the devices of helpers.
 
     `unified` says what makes even the former share the machine's memory (Apple
     silicon), as `appliance.fit.machine.accelerators.unified_memory` finds it. One that
     does not report its free memory is left out: nothing can be planned onto it. Source:
     llama.cpp src/llama.cpp, `llama_prepare_model_devices`.
     """
+    helpers = _of_kind(accelerators, RPC)
+    # the fastest last: it is given its layers first
+    helpers.sort(key=lambda gpu: gpu.link.copy_bytes_per_s if gpu.link is not None else 0.0)
     for kind in ("GPU", "IGPU"):
-        gpus = tuple(
-            Gpu(
-                name=accelerator.name,
-                description=accelerator.description,
-                free_bytes=accelerator.memory_free_bytes,
-                shares_ram=kind == "IGPU" or unified is not None,
-                splits_rows=accelerator.splits_rows,
-            )
-            for accelerator in accelerators
-            if accelerator.kind == kind and accelerator.memory_free_bytes > 0
-        )
+        gpus = _of_kind(accelerators, kind, shares_ram=kind == "IGPU" or unified is not None)
         if gpus:
-            return gpus
-    return ()
+            return (*helpers, *gpus)
+    return tuple(helpers)
+
+
+def _of_kind(
+    accelerators: Sequence[Accelerator], kind: str, *, shares_ram: bool = False
+) -> list[Gpu]:
+    return [
+        Gpu(
+            name=accelerator.name,
+            description=accelerator.description,
+            free_bytes=accelerator.memory_free_bytes,
+            shares_ram=shares_ram,
+            splits_rows=accelerator.splits_rows,
+            link=accelerator.link,
+        )
+        for accelerator in accelerators
+        if accelerator.kind == kind and accelerator.memory_free_bytes > 0
+    ]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
-from appliance.fit.plan.layers import LayerBytes, layer_bytes
 from appliance.fit.plan.offload import Gpu, Offload, SplitMode
+from appliance.fit.plan.placing.layers import LayerBytes, layer_bytes
 from appliance.fit.plan.shape import ModelShape
 from appliance.store.gguf_header import GgufHeader
 
@@ -160,7 +160,7 @@ class Demand:
             weights_bytes=self.all_weights_bytes - in_vram + tied_bytes,
             kv_bytes=sum(self.layers.kv_bytes) - sum(share.kv_bytes for share in shares),
             compute_bytes=compute_bytes,
-            driver_bytes=DRIVER_BYTES if shares else 0,
+            driver_bytes=DRIVER_BYTES if any(share.gpu.link is None for share in shares) else 0,
         )
 
     def _gpu_compute_bytes(self, first: int, num_gpus: int, *, kv_on_gpu: bool) -> int:
@@ -200,12 +200,15 @@ def ram_need(need: Footprint, placement: Placement) -> Footprint:
     memory of some GPUs is RAM too.
 
     Layers in RAM beside a GPU with memory of its own are not repacked: llama.cpp
-    prefers buffers that the GPU can read.
+    prefers buffers that the GPU can read. Helpers on other machines have none such.
     """
     if not placement.shares:
         return need
     host, in_ram = placement.host, [share for share in placement.shares if share.gpu.shares_ram]
-    repacks = bool(in_ram) and placement.offload.gpu_layers < placement.num_layers
+    is_plain = any(
+        share.gpu.link is None and not share.gpu.shares_ram for share in placement.shares
+    )
+    repacks = not is_plain and placement.offload.gpu_layers < placement.num_layers
     return replace(
         need,
         weights_bytes=host.weights_bytes + sum(share.weights_bytes for share in in_ram),

@@ -152,7 +152,7 @@ def make_plan(
     `NothingFits` with the smallest need and the budget where memory is short.
     """
     ranking = rank(headers)
-    options = options_of(ranking.headers, overrides, device, tuning)
+    options = options_of(ranking.headers, overrides, device, tuning, budget)
     choice = _choose(options, budget)
     if choice is None:
         raise NothingFits(nothing_fits(options, budget))
@@ -241,7 +241,7 @@ def weigh(
     """
     ranking = rank(headers)
     return _candidates(
-        options_of(ranking.headers, overrides, device, Tuning()), None, ranking, budget
+        options_of(ranking.headers, overrides, device, Tuning(), budget), None, ranking, budget
     )
 
 
@@ -255,7 +255,12 @@ def _choose(options: Sequence[PlanOption], budget: Budget) -> _Choice | None:
 def _other_budgets(
     options: Sequence[PlanOption], choice: _Choice, budget: Budget
 ) -> tuple[OtherBudget, ...]:
-    """With a GiB more and less: only what would be something else."""
+    """With a GiB more and less: only what would be something else. Nothing where helpers
+    take part: what they do depends on the budget, and is planned for this one alone.
+    """
+    placement = choice.smallest.placement
+    if placement is not None and any(share.gpu.link is not None for share in placement.shares):
+        return ()
     others = []
     for more_bytes in (_ONE_GIB, -_ONE_GIB):
         other = _choose(

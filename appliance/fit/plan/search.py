@@ -10,6 +10,8 @@ one. What the user has set is kept, never shortened.
 
 Where there are GPUs, each choice is placed on them first (see `layer_assignment`): what
 stays in RAM has to fit, and nothing grows at the price of a layer that was on a GPU.
+Helpers on other machines get the fewest layers with which the rest fits here (see
+`helpers`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint, largest_body_bytes
 from appliance.fit.plan.kv_cache import CELL_PADDING, allows_kv_type, padded_cells
-from appliance.fit.plan.layer_assignment import place
 from appliance.fit.plan.offload import Gpu, GpuOverrides, usable_gpus
 from appliance.fit.plan.overrides import Overrides
-from appliance.fit.plan.placement import Placement, ram_need
+from appliance.fit.plan.placement import Placement, demand, ram_need
+from appliance.fit.plan.placing.helpers import ALL_FITS_HERE, NOBODY_HELPS, Helping
 from appliance.fit.plan.shape import ModelShape, read_shape
 from appliance.fit.plan.weights import repacked_types
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
@@ -57,6 +59,7 @@ class PlanOption:
     overrides: Overrides
     ctx: int  # tokens
     gpus: tuple[Gpu, ...] = ()  # that may be used
+    helping: Helping = NOBODY_HELPS  # when layers go to helpers among them
     no_gpu_reason: str = ""  # why none is used although there are some
     need: Footprint | None = None  # of RAM; None where the combination is impossible
     placement: Placement | None = None  # what goes where; None as `need`
@@ -80,7 +83,11 @@ class PlanOption:
     def placed(self) -> PlanOption:
         """The same with what goes where, and what of it takes RAM."""
         whole = replace(self.size, whole_tables=True)  # where any layer is on a GPU
-        placement = place(self.header, self.shape, whole, self.gpus, self.overrides.gpu)
+        demanded = demand(self.header, self.shape, whole)
+        all_in_ram = footprint(self.header, self.shape, whole)
+        placement = self.helping.place(
+            demanded, self.gpus, self.overrides.gpu, lambda made: ram_need(all_in_ram, made)
+        )
         size = replace(self.size, whole_tables=bool(placement.shares))
         need = ram_need(footprint(self.header, self.shape, size), placement)
         return replace(self, size=size, need=need, placement=placement)
@@ -110,21 +117,29 @@ class _Computing:
     tuning: Tuning
     repacked_types: frozenset[str]
     gpus: tuple[Gpu, ...]
+    helping: Helping
 
 
 def options_of(
-    headers: Sequence[GgufHeader], overrides: Overrides, device: Device, tuning: Tuning
+    headers: Sequence[GgufHeader],
+    overrides: Overrides,
+    device: Device,
+    tuning: Tuning,
+    budget: Budget | None = None,
 ) -> list[PlanOption]:
     """Every choice for the files behind `headers`,
-    which are in order of quality; best first.
+    which are in order of quality; best first. `budget` decides what helpers take over:
+    nothing without one.
 
     Raises `BadSettings` where overrides contradict the model or the files, or where no
     choice is possible at all.
     """
     threads = overrides.threads or tuning.threads or device.threads
     repacked = repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset()
+    gpus = usable_gpus(device.accelerators, device.unified_memory)
+    helping = NOBODY_HELPS if budget is None else Helping.beside(device, budget.usable_bytes)
     computing = _Computing(
-        threads, tuning, repacked, usable_gpus(device.accelerators, device.unified_memory)
+        threads=threads, tuning=tuning, repacked_types=repacked, gpus=gpus, helping=helping
     )
     wanted = [(header, read_shape(header)) for header in _wanted(headers, overrides.quant)]
     options = [
@@ -277,8 +292,12 @@ def _option(
         return on_cpu
     if not computing.gpus:
         return on_cpu.placed()
+    if computing.helping.is_last_resort(computing.gpus, overrides.gpu):
+        here = replace(on_cpu, no_gpu_reason=ALL_FITS_HERE).placed()
+        if here.need is not None and computing.helping.fits(here.need):
+            return here
     size = _size(overrides, computing, smallest, on_gpu=True)
-    on_gpu = replace(on_cpu, size=size, gpus=computing.gpus).placed()
+    on_gpu = replace(on_cpu, size=size, gpus=computing.gpus, helping=computing.helping).placed()
     assert on_gpu.placement is not None
     if on_gpu.gpu_layers > 0 or on_gpu.gpu_refusal is not None:
         return on_gpu

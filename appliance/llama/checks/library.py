@@ -23,7 +23,8 @@ _TIMEOUT_S = 60.0
 # ggml builds each backend as a library of its own; those of the CPU come one for each
 # of its generations.
 _BACKEND = re.compile(r"(?:lib)?ggml-([a-z0-9]+)(?:-[a-z0-9_]+)?\.(?:so|dylib|dll)")
-_CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
+# None of them finds a GPU; that of RPC has only devices that it is told of.
+_CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn", "rpc"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,9 @@ def may_have_gpus(folder: Path | None = None) -> bool:
     """Whether asking the library for GPUs can find any, by its files in `folder`; no
     process is started for it.
     """
+    folder = folder or library_folder()
     if folder is None:
-        spec = importlib.util.find_spec("llama_cpp")
-        if spec is None or spec.origin is None:
-            return False
-        folder = Path(spec.origin).parent / "lib"
+        return False
     backends = {
         match[1]
         for path in folder.iterdir()
@@ -75,6 +74,12 @@ def may_have_gpus(folder: Path | None = None) -> bool:
     }
     # without a base of its own, all may be in one file
     return "base" not in backends or not backends <= _CPU_BACKENDS
+
+
+def library_folder() -> Path | None:
+    """Where llama.cpp's libraries are; None where it is not installed."""
+    spec = importlib.util.find_spec("llama_cpp")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "lib"
 
 
 def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:

@@ -24,11 +24,13 @@ from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.embedding import Scoring
 from appliance.engine.engine import Engine
-from appliance.errors import ApplianceError, ErrorRecord, LoadFailed
+from appliance.errors import ApplianceError, ErrorRecord, HelperLost, LoadFailed
 from appliance.lifeline import die_with_parent
 from appliance.llama import library, use_all_cpus
 from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
+from appliance.llama.rpc.names import endpoints_of
+from appliance.llama.rpc.watch import RPC_SOURCE, helper_lost, watch_connections
 from appliance.logs import log_to_stderr
 from appliance.protocol.model_info import ModelInfo
 from appliance.text.chats.clock import clock_formats
@@ -78,7 +80,9 @@ def main(argv: list[str]) -> int:
         confine_worker(config)
         join = _join_embedding if config.embeds else _join_generating
         loop, info = join(config, channel)
-        library.on_abort(lambda _words: None)  # a load error would be none from now on
+        # a load error would be none from now on
+        library.on_abort(partial(_report_lost_helper, channel, config))
+        _watch_helpers(channel, config)
         loop.start(Ready(info, time.monotonic() - started_s))
     except ApplianceError as error:
         channel.send(encode(LoadError(_with_limit(error))))
@@ -89,11 +93,36 @@ def main(argv: list[str]) -> int:
 
 def _report_abort(channel: BlockingChannel, config: WorkerConfig, words: str) -> None:
     """Last words, of a process that llama.cpp is about to end."""
+    if _report_lost_helper(channel, config, words):
+        return
     error = LoadFailed(
         f"llama.cpp gave up on {config.model_path}: {words}. The file is damaged, or says "
         "something of its model that this version cannot compute."
     )
     channel.send(encode(LoadError(error.record())))
+
+
+def _report_lost_helper(channel: BlockingChannel, config: WorkerConfig, words: str) -> bool:
+    """Whether that is what llama.cpp is about to end this process for."""
+    endpoints = endpoints_of(config.offload.devices)
+    if not endpoints or RPC_SOURCE not in words:
+        return False
+    error = helper_lost(endpoints)
+    channel.send(encode(LoadError(error.record())))
+    return True
+
+
+def _watch_helpers(channel: BlockingChannel, config: WorkerConfig) -> None:
+    """Ends this process when one is gone: also while nothing is computed, and where
+    llama.cpp would wait for ever.
+    """
+
+    def lose(error: HelperLost) -> None:
+        channel.send(encode(LoadError(error.record())))
+        exit_now(1)
+
+    if endpoints := endpoints_of(config.offload.devices):
+        watch_connections(endpoints, lose)
 
 
 def _with_limit(error: ApplianceError) -> ErrorRecord:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.errors import LoadFailed
 from appliance.llama.confining import confine_to_model
+from appliance.llama.rpc.names import endpoints_of, is_helper
 from appliance.worker.config import WorkerConfig
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ def confine_worker(config: WorkerConfig) -> None:
         draft=None if config.draft is None else Path(config.draft.model_path),
         adapters=[Path(adapter.path) for adapter in config.adapters],
         writable=[Path(name) for name in (config.prefix_dir, config.step_times_dir) if name],
-        uses_gpus=config.offload.gpu_layers > 0,
+        uses_gpus=any(not is_helper(name) for name in config.offload.devices),
+        ports=sorted({port for _, port in endpoints_of(config.offload.devices)}),
     )
     if config.confine == "on" and not confinement.is_whole:
         raise LoadFailed(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from appliance.fit.plan.layers import LayerBytes
 from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.placement import Demand
+from appliance.fit.plan.placing.layers import LayerBytes
 
 MIB = 1 << 20
 GIB = 1 << 30

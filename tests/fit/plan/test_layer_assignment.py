@@ -11,8 +11,6 @@ from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
 from appliance.fit.plan.kv_cache import kv_cell_bytes
-from appliance.fit.plan.layer_assignment import place, place_demand
-from appliance.fit.plan.layers import layer_bytes
 from appliance.fit.plan.offload import (
     ALL_LAYERS,
     Gpu,
@@ -22,6 +20,8 @@ from appliance.fit.plan.offload import (
     usable_gpus,
 )
 from appliance.fit.plan.placement import DRIVER_BYTES, Placement, ram_need
+from appliance.fit.plan.placing.layer_assignment import place, place_demand
+from appliance.fit.plan.placing.layers import layer_bytes
 from appliance.fit.plan.shape import read_shape
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.fit.plan.layer_assignment import place_demand
-from appliance.fit.plan.layers import LayerBytes
 from appliance.fit.plan.offload import Gpu, GpuOverrides, Offload, SplitMode
 from appliance.fit.plan.placement import Demand
+from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layers import LayerBytes
 from tests.fit.plan.placement_inputs import AUTO, MIB
 
 mib = st.integers(0, 400).map(lambda n: n * MIB)

@@ -12,7 +12,11 @@ The rule, in this order:
 3. Else each takes layers by its proportion of usable memory, as llama.cpp itself does,
    where that fits; else each GPU is filled before the next. `tensor_split` sets the
    proportions.
-4. Only where layers were asked for that do not fit with their KV cache, it stays in
+4. Where there are helpers on other machines, local GPUs are filled first, from the output
+   layer on, and then one helper after the other, the fastest first: the order of
+   `usable_gpus` is theirs. How many layers leave this machine at all is not decided here
+   (see `search`).
+5. Only where layers were asked for that do not fit with their KV cache, it stays in
    RAM.
 
 The KV cache never stays in RAM for the sake of more layers on a GPU. With V bytes of
@@ -180,6 +184,9 @@ class _Chooser:
         if self.overrides.tensor_split:
             counts = _by_proportion(count, self.overrides.tensor_split)
             return _fitting(self.need.shares(self.gpus, counts, kv_on_gpu=kv_on_gpu))
+        if any(gpu.link is not None for gpu in self.gpus):
+            counts = self._filled_from_the_end(count, kv_on_gpu=kv_on_gpu)
+            return _fitting(self.need.shares(self.gpus, counts, kv_on_gpu=kv_on_gpu))
         largest = max(self.gpus, key=lambda gpu: gpu.usable_bytes)
         return (
             _fitting(self.need.shares([largest], [count], kv_on_gpu=kv_on_gpu))
@@ -205,23 +212,8 @@ class _Chooser:
         """Layers of each GPU if one is filled before the next; the last one gets what
         is left, fitting or not.
         """
-        layers = self.need.layers
-        first = layers.num_layers - count
-        kv_bytes = layers.kv_bytes if kv_on_gpu else (0,) * layers.num_layers
-        each = [weights + kv for weights, kv in zip(layers.weights_bytes, kv_bytes, strict=True)][
-            first:
-        ]
-        up_to = [0, *itertools.accumulate(each)]
-        # Compute buffers are larger on several GPUs than on one, and one alone was
-        # tried already.
-        per_gpu = (
-            self.need.shares(self.gpus[:2], [count - 1, 1], kv_on_gpu=kv_on_gpu)
-            if len(self.gpus) > 1
-            else ()
-        )
-        compute_bytes = max(
-            (share.compute_bytes for share in per_gpu), default=self.need.compute_bytes
-        )
+        up_to = [0, *itertools.accumulate(self._layers(count, kv_on_gpu=kv_on_gpu))]
+        compute_bytes = self._shared_compute_bytes(count, kv_on_gpu=kv_on_gpu)
         counts, done = [], 0
         for gpu in self.gpus[:-1]:
             room = gpu.usable_bytes - compute_bytes
@@ -230,6 +222,34 @@ class _Chooser:
             counts.append(reached - done)
             done = reached
         return [*counts, count - done]
+
+    def _filled_from_the_end(self, count: int, *, kv_on_gpu: bool) -> list[int]:
+        """Layers of each GPU if the last one is filled first; the first one gets what is
+        left, fitting or not.
+        """
+        each = self._layers(count, kv_on_gpu=kv_on_gpu)
+        compute_bytes = self._shared_compute_bytes(count, kv_on_gpu=kv_on_gpu)
+        counts = []
+        for gpu in reversed(self.gpus[1:]):
+            room, taken = gpu.usable_bytes - compute_bytes, 0
+            while each and each[-1] <= room:
+                room -= each.pop()
+                taken += 1
+            counts.append(taken)
+        return [len(each), *reversed(counts)]
+
+    def _layers(self, count: int, *, kv_on_gpu: bool) -> list[int]:
+        """Bytes of each of the last `count` layers."""
+        layers = self.need.layers
+        kv_bytes = layers.kv_bytes if kv_on_gpu else (0,) * layers.num_layers
+        each = [weights + kv for weights, kv in zip(layers.weights_bytes, kv_bytes, strict=True)]
+        return each[layers.num_layers - count :]
+
+    def _shared_compute_bytes(self, count: int, *, kv_on_gpu: bool) -> int:
+        """Of each of several GPUs: their buffers are larger than that of one alone."""
+        two = len(self.gpus) > 1 and count > 1
+        shares = self.need.shares(self.gpus[:2], [count - 1, 1], kv_on_gpu=kv_on_gpu) if two else ()
+        return max((share.compute_bytes for share in shares), default=self.need.compute_bytes)
 
     def _placement(self, shares: tuple[GpuShare, ...], *, kv_on_gpu: bool) -> Placement:
         count, num_layers = sum(share.num_layers for share in shares), self.need.layers.num_layers

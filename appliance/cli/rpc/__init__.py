@@ -1,0 +1,1 @@
+"""The helper that lends this machine to a model on another one."""

@@ -1,0 +1,1 @@
+"""Which layers go where: onto GPUs, and to helpers on other machines."""
