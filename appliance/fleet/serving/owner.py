@@ -82,6 +82,8 @@ class Owner:
         async with self._reading:
             found = await self._keys.read_changed()
             self._on_disk = found or self._on_disk
+            # `read_changed` sees what others write, not what doors have told us
+            day_tokens = await self._keys.day_tokens()
         known = self._on_disk
         return OwnerNews(
             epoch=self._counts.epoch,
@@ -89,7 +91,7 @@ class Owner:
             keys=() if known is None else known.records,
             file_keys=self._file_keys.digests,
             day=self._clocks.day,
-            day_tokens={} if known is None else known.day_tokens,
+            day_tokens=day_tokens,
         )
 
     async def usage_report(self, query: UsageQuery) -> UsageReport:

@@ -67,6 +67,15 @@ class KeyStore:
             return None
         return await self._database.run(self._read_if_changed)
 
+    async def day_tokens(self) -> dict[str, int]:
+        """What was used today, by name, what `add_day_tokens` was told so far included.
+
+        Raises `StorageFailed`.
+        """
+        if self._database is None:
+            return {}
+        return await self._database.run(lambda connection: tokens_of_day(connection, self._today()))
+
     def add_day_tokens(self, name: str, day: int, num_tokens: int) -> None:
         """On disk at most a second later. Never waits and never raises."""
         if self._database is not None:

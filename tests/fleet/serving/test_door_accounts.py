@@ -127,8 +127,12 @@ async def test_tokens_of_a_day_are_counted_at_all_doors_and_by_the_next_owner(
         caller = await enter(one, key)
         answered(one, caller)
         await one.exchange()
+        await other.exchange()
+        assert [each.left for each in other.quotas.standings(caller)] == [40]
         answered(other, await enter(other, key))
         await other.exchange()
+        await one.exchange()
+        assert [each.left for each in one.quotas.standings(caller)] == [10]
     async with an_owner(tmp_path) as owner:  # by then, all was written
         made, _ = await door(owner)
         caller = await enter(made, key)
