@@ -23,7 +23,9 @@ _BUCKETS: tuple[int, ...] = (
     *(20, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512),
     *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
+LONG_RUN = 0.0005  # as `decay`: a line is the mean of its last thousands of steps
 _DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
+_SCATTER_DECAY = 0.01
 _CLAMP = 3.0  # one noisy step counts for at most so many times what was expected
 _STALE_AFTER_STEPS = 512  # a bucket is doubted then: no noisy step rules it out for ever
 _SURE_CELLS = 128.0  # observations spread so far in cells decide half of their slope themselves
@@ -69,8 +71,8 @@ class _Line:
     xx: float = 0.0
     xy: float = 0.0
 
-    def add(self, x: float, y: float) -> None:
-        keep = 1 - _DECAY
+    def add(self, x: float, y: float, decay: float) -> None:
+        keep = 1 - decay
         self.weight = keep * self.weight + 1
         self.x = keep * self.x + x
         self.y = keep * self.y + y
@@ -104,15 +106,22 @@ class StepCost:
     """Learns milliseconds per step from every step,
     and chooses how many rows to compute next.
 
-    `attention`: `Capabilities.attention`.
+    `attention`: `Capabilities.attention`; `decay`: how much the newest step counts.
     """
 
-    def __init__(self, attention: AttentionCost) -> None:
+    def __init__(self, attention: AttentionCost, decay: float = _DECAY) -> None:
         self.attention = attention
+        self._decay = decay
         self._lines: dict[int, _Line] = {}
         self._known: list[int] = []  # the buckets that have one, ascending
         self._slope_per_row = {False: 0.0, True: 0.0}  # of all buckets that are tiled, or are not
         self._num_steps = 0
+        self._scatter_squared = 0.0
+
+    @property
+    def scatter(self) -> float:
+        """How far steps were from what was expected, as a share of that (root mean square)."""
+        return math.sqrt(self._scatter_squared)
 
     def shape(self, num_rows: int, num_attended: int, num_cells: int) -> StepShape:
         """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that
@@ -129,13 +138,15 @@ class StepCost:
         expected_ms = self.estimate_ms(shape)
         if expected_ms:
             elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
+            squared = (elapsed_ms / expected_ms - 1) ** 2
+            self._scatter_squared += (squared - self._scatter_squared) * _SCATTER_DECAY
         bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= self.attention.tiled_rows
         if bucket not in self._lines:
             self._lines[bucket] = _Line(last_step=self._num_steps)
             insort(self._known, bucket)
         line = self._lines[bucket]
         # as if the step had just the bucket's rows
-        line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)
+        line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows, self._decay)
         line.last_step = self._num_steps
         self._slope_per_row[is_tiled] = self._pooled_slope(is_tiled)
 
@@ -270,6 +281,12 @@ class StepCost:
             bucket: _Line(last_step=self._num_steps, **dict(zip(_STATE, values, strict=True)))
             for bucket, values in lines.items()
         }
+        self._known = sorted(self._lines)
+
+    def take_over(self, other: StepCost) -> None:
+        """Knows what `other` does."""
+        self._slope_per_row = dict(other._slope_per_row)
+        self._lines = copy.deepcopy(other._lines)
         self._known = sorted(self._lines)
 
     def _guess_ms(self, bucket: int, shape: StepShape) -> float:

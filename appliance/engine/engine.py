@@ -13,7 +13,7 @@ from itertools import islice
 from appliance.engine.cache.cells import Cells
 from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.engine.cache.keep_policy import KeepPolicy
-from appliance.engine.cost import StepCost, Work
+from appliance.engine.cost import LONG_RUN, StepCost, Work
 from appliance.engine.curve import learn_curve
 from appliance.engine.drafting.drafter import Drafting, DraftUse
 from appliance.engine.limits import Limits
@@ -57,6 +57,7 @@ class Engine:
         self._runner = runner
         self._clock = clock
         self._cost = cost or StepCost(runner.capabilities.attention)
+        self.long_cost = StepCost(runner.capabilities.attention, LONG_RUN)  # for planning fleets
         self._end_tokens = runner.capabilities.end_tokens
         self._num_vocab = runner.capabilities.num_vocab
         self._cells = Cells(runner, policy, self._cost, clock)
@@ -70,6 +71,7 @@ class Engine:
         self.num_steps = 0
         self.num_rows = 0  # of all steps
         self.num_sampled_tokens = 0
+        self.computed_s = 0.0  # of all steps, what `StepCost` learns from
 
     @property
     def has_work(self) -> bool:
@@ -77,10 +79,8 @@ class Engine:
 
     @property
     def running(self) -> list[Sequence]:
-        """In order of admission; may be asked for on any thread.
-
-        A list is copied in one go, without running Python code in between; a tuple is
-        not before Python 3.12.
+        """In order of admission; may be asked for on any thread: a list is copied in one go,
+        without running Python code in between, a tuple not before Python 3.12.
         """
         return list(self._scheduler.running.values())
 
@@ -125,8 +125,7 @@ class Engine:
         """Uses this share of the machine's power, with fewer threads where these change
         no answer; returns in which share of time steps are to be computed for that.
         """
-        duty = self._runner.pace(share)
-        self._scheduler.planner.duty = duty
+        duty = self._scheduler.planner.duty = self._runner.pace(share)
         return duty
 
     def learn_curve(self, limit_s: float) -> None:
@@ -214,6 +213,7 @@ class Engine:
                 return broken
             return broken + self._break_all(step, error)
         elapsed_ms, draft_ms = (self._clock() - started_s) * 1000, (started_s - drafting_s) * 1000
+        self.computed_s += elapsed_ms / 1000
         share_time(step, self._sequences, decode_ms=elapsed_ms, draft_ms=draft_ms)
         chosen = dict(zip(step.logit_rows, sampled, strict=True))
         self._observe(step, chosen, elapsed_ms)
@@ -245,14 +245,15 @@ class Engine:
     def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
         """Teaches the cost model what the step took.
 
-        Not from a step of next tokens alone right after one of another kind, which
-        takes longer because of that, nor from one that does more than compute rows.
+        For the next steps not from one of next tokens alone right after one of another kind,
+        which takes longer because of that; never from one that does more than compute rows.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
-        if not (step.scored or step.does_more) and (not is_plain or self._was_plain):
-            self._cost.observe(
-                self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms
-            )
+        if not (step.scored or step.does_more):
+            shape = self._cost.shape(len(step.batch), step.num_attended, step.num_scanned)
+            self.long_cost.observe(shape, elapsed_ms)
+            if not is_plain or self._was_plain:
+                self._cost.observe(shape, elapsed_ms)
         self._was_plain = is_plain
 
     def _draft(self, step: ScheduledStep) -> None:
@@ -324,9 +325,8 @@ class Engine:
         if is_end:
             self._remove(seq)
         reason = FinishReason.LENGTH if is_end else None
-        if not (tokens or is_end or seq.reports_prefill):
-            return []
-        return [Prefilled.of(seq, tokens, reason)]
+        is_told = tokens or is_end or seq.reports_prefill
+        return [Prefilled.of(seq, tokens, reason)] if is_told else []
 
     def _append(self, seq: Sequence, choices: list[ChosenToken], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells

@@ -8,6 +8,7 @@ from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
 from appliance.protocol.adapters import AdapterFile
 from appliance.protocol.kernel_use import NO_KERNELS
+from appliance.protocol.measured_node import NodeMemory
 from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
@@ -51,6 +52,11 @@ def worker_config(
         adapter_turn_ms=settings.adapter_turn_ms,
         offload=plan.placement.offload,
         kernels=NO_KERNELS if plan.placement.shares else machine.kernels,
+        memory=NodeMemory(
+            total_bytes=plan.need.total_bytes,
+            weights_bytes=plan.need.weights_bytes + plan.need.repacked_bytes,
+            kv_bytes=plan.need.kv_bytes,
+        ),
         binds_threads=_fills(machine, plan),
         log_level=spec.log_level,
         log_format=spec.log_format,

@@ -11,6 +11,7 @@ from appliance.protocol.adapters import AdapterFile
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.file_range import FileRange
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
+from appliance.protocol.measured_node import NodeMemory
 from appliance.protocol.record import Record
 
 
@@ -58,6 +59,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     kernels: KernelUse = NO_KERNELS
     # "auto": as far as the kernel can; "on": rather no service than a gap; "off"
     confine: str = "auto"
+    memory: NodeMemory = NodeMemory()  # as it was planned; told to whoever plans a fleet
     binds_threads: bool = True  # each to a core of its own, the first ones
     # The model makes vectors of whole inputs and writes no text: slots, cells and
     # prefixes mean nothing then.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from appliance.engine.cost import AttentionCost, StepCost, StepShape
+from appliance.engine.cost import LONG_RUN, AttentionCost, StepCost, StepShape
 
 ATTENTION = AttentionCost(0.03)
 
@@ -165,3 +165,20 @@ def test_what_was_learned_survives_as_plain_numbers() -> None:
 def test_what_is_no_state_is_refused(state: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="not the state"):
         StepCost(ATTENTION).restore(state)
+
+
+def test_a_long_run_remembers_what_the_last_steps_forget() -> None:
+    last, long_run = StepCost(ATTENTION), StepCost(ATTENTION, LONG_RUN)
+    for elapsed_ms in [10.0] * 100 + [20.0] * 30:
+        for cost in (last, long_run):
+            cost.observe(cost.shape(1, 0, 0), elapsed_ms)
+    shape = last.shape(1, 0, 0)
+    assert last.estimate_ms(shape) == pytest.approx(20, rel=0.01)
+    assert long_run.estimate_ms(shape) == pytest.approx((1000 + 600) / 130, rel=0.01)
+
+
+def test_how_far_steps_scatter_is_known() -> None:
+    cost = StepCost(ATTENTION, LONG_RUN)
+    for number in range(1000):
+        cost.observe(cost.shape(1, 0, 0), 10.0 + (1 if number % 2 else -1))
+    assert cost.scatter == pytest.approx(0.1, rel=0.02)

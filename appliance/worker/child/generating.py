@@ -57,9 +57,10 @@ class Generating:
         self._slot_files = SlotFiles(engine.cells, prefix_files)
         self._exactness = exactness
         self._adapters = adapters or AdapterNames()
-        if not step_times.load(cost):
+        if not step_times.load(cost, engine.long_cost):
             engine.learn_curve(_MAX_CURVE_S)
-            step_times.save(cost)
+            engine.long_cost.take_over(cost)
+            step_times.save(cost, engine.long_cost)
 
     def restore_prefixes(self, max_bytes: int) -> None:
         """Takes back into host memory what earlier runs wrote to disk."""
@@ -122,7 +123,11 @@ class Generating:
             return Failed(request_id, error.record())
 
     def step(self) -> list[Message]:
-        return [*self._outputs.events(self._engine.step())]
+        started_s, computed_s = time.perf_counter(), self._engine.computed_s
+        messages: list[Message] = [*self._outputs.events(self._engine.step())]
+        elapsed_s = time.perf_counter() - started_s
+        self._step_times.note_outside(elapsed_s - (self._engine.computed_s - computed_s))
+        return messages
 
     def work_while_idle(self) -> bool:
         """Writes one prefix to disk."""
@@ -134,7 +139,7 @@ class Generating:
         return True
 
     def prepare_to_stop(self) -> None:
-        self._step_times.save(self._cost)
+        self._step_times.save(self._cost, self._engine.long_cost)
         deadline_s = time.monotonic() + _MAX_WRITE_AT_STOP_S
         while self.work_while_idle() and time.monotonic() < deadline_s:
             pass

@@ -21,6 +21,7 @@ from appliance.engine.cost import StepCost
 from appliance.protocol.measured_node import NodeDescription
 
 _log = logging.getLogger(__name__)
+_NEWEST_OUTSIDE = 0.01  # weight of the newest step
 
 
 class StepTimes:
@@ -30,16 +31,22 @@ class StepTimes:
 
     def __init__(self, folder: Path | None, fingerprint: str, node: NodeDescription) -> None:
         self._node = node
+        self._outside_ms: float | None = None
         self._path = None if folder is None else folder / f"{fingerprint}.json"
 
-    def load(self, cost: StepCost) -> bool:
-        """Restores what is there; False if nothing is, or nothing that can be used."""
+    def load(self, cost: StepCost, long_cost: StepCost) -> bool:
+        """Restores what is there; False if nothing is, or nothing that can be used.
+
+        `long_cost`: of a long time, see `Engine`.
+        """
         if self._path is None:
             return False
         try:
             record = json.loads(self._path.read_text("utf-8"))
-            record.pop("about", None)
+            about = record.pop("about", {})
             cost.restore(record)
+            long_cost.restore(about.get("long_run") or record)
+            self._outside_ms = about.get("outside_ms")
         except FileNotFoundError:
             return False
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -47,7 +54,13 @@ class StepTimes:
             return False
         return True
 
-    def save(self, cost: StepCost) -> None:
+    def note_outside(self, elapsed_s: float) -> None:
+        """What a step took beside computing: choosing its rows, and making text of its tokens."""
+        if self._outside_ms is None:
+            self._outside_ms = elapsed_s * 1000
+        self._outside_ms += (elapsed_s * 1000 - self._outside_ms) * _NEWEST_OUTSIDE
+
+    def save(self, cost: StepCost, long_cost: StepCost) -> None:
         """Complete under its name or not there at all.
 
         A disk that refuses costs a warning, and a measurement later.
@@ -57,7 +70,13 @@ class StepTimes:
         temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            about = {"node": self._node, "attention": cost.attention}
+            about = {
+                "node": self._node,
+                "attention": cost.attention,
+                "outside_ms": self._outside_ms,
+                "long_run": long_cost.state(),
+                "scatter": long_cost.scatter,
+            }
             temporary.write_bytes(msgspec.json.encode({**cost.state(), "about": about}))
             temporary.replace(self._path)
         except OSError as error:

@@ -130,6 +130,11 @@ def step_times(config: WorkerConfig) -> StepTimes:
         kept_cells=config.resident_prefix_cells,
         kept_s=config.prefix_ttl_s,
         max_stall_ms=config.max_stall_ms,
+        max_kept_slowdown=config.max_prefix_slowdown,
+        host_bytes=config.prefix_host_bytes,
+        threads=max(sizes.threads, sizes.batch_threads),
+        kv_type=sizes.kv_type,
+        memory=config.memory,
     )
     return StepTimes(folder, fingerprint(path, *parts), node)
 
