@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 DAY_S = 86_400.0
@@ -45,29 +46,56 @@ class Demand:
         return max(1 - new / self.mean_prompt_tokens, 0.0)
 
 
-@dataclass
+Words = Callable[[int, random.Random], list[int]]  # so many tokens that somebody says
+
+
+def random_words(num_tokens: int, rng: random.Random) -> list[int]:
+    """Of no language: what an engine computes does not depend on it."""
+    return [rng.randrange(_FIRST_TOKEN, 1 << 20) for _ in range(num_tokens)]
+
+
+@dataclass(kw_only=True)
 class Chat:
-    """One person's, from turn to turn: `tokens` is what has been said."""
+    """One person's, from turn to turn: `tokens` is what has been said.
+
+    What is said and when follows from its own chance alone, whatever a fleet does: so a measured
+    one and a simulated one are asked the same.
+    """
 
     tokens: list[int]
     num_left: int  # turns
+    says: random.Random
+    thinks: random.Random
+    words: Words
 
-    def ask(self, demand: Demand, rng: random.Random) -> None:
+    def ask(self, demand: Demand) -> None:
         """The next turn's words."""
         self.num_left -= 1
-        self.tokens += _words(demand.prompt_tokens, rng)
+        self.tokens += self.words(demand.prompt_tokens, self.says)
+
+    def think_s(self, demand: Demand) -> float:
+        """Until the next turn, from the answer on."""
+        return self.thinks.expovariate(1 / max(demand.think_s, 1e-3))
 
 
-def chats(demand: Demand, per_s: float, rng: random.Random) -> Iterator[tuple[float, Chat]]:
+def chats(
+    demand: Demand, per_s: float, seed: int, words: Words = random_words
+) -> Iterator[tuple[float, Chat]]:
     """When people begin to chat, in seconds from now, without end: by chance, so many that
     all turns together are `per_s` (a Poisson process).
     """
-    system = _words(demand.system_tokens, random.Random(0))
+    arrivals = random.Random(seed)
+    system = words(demand.system_tokens, random.Random(0))
     at_s = 0.0
-    while True:
-        at_s += rng.expovariate(per_s / demand.turns)
-        yield at_s, Chat([*system], demand.turns)
-
-
-def _words(num_tokens: int, rng: random.Random) -> list[int]:
-    return [rng.randrange(_FIRST_TOKEN, 1 << 20) for _ in range(num_tokens)]
+    for number in itertools.count():
+        at_s += arrivals.expovariate(per_s / demand.turns)
+        yield (
+            at_s,
+            Chat(
+                tokens=[*system],
+                num_left=demand.turns,
+                says=random.Random(f"{seed} says {number}"),
+                thinks=random.Random(f"{seed} thinks {number}"),
+                words=words,
+            ),
+        )

@@ -17,6 +17,10 @@ from appliance.engine.cost import AttentionCost, StepCost
 from appliance.errors import BadSettings
 from appliance.protocol.measured_node import NodeDescription
 
+# HTTP, the parent, the tokenizer: of a node that does nothing else, of one core (AMD EPYC,
+# `python -m bench.fleet`, 2026-12-01). A node does not measure it: no process sees both ends.
+REACH_MS = 7.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredNode:
@@ -25,6 +29,9 @@ class MeasuredNode:
     node: NodeDescription
     attention: AttentionCost
     steps: dict[str, list[float]]
+    scatter: float = 0.0  # see `StepCost.scatter`
+    outside_ms: float = 0.0  # that each step takes beside computing
+    reach_ms: float = REACH_MS  # that a request takes to its engine, and its first token back
 
     def cost(self) -> StepCost:
         """A cost model that knows all of it. Raises `ValueError` where `steps` is no state."""
@@ -41,7 +48,10 @@ def read_node(path: Path) -> MeasuredNode:
         measured = MeasuredNode(
             node=msgspec.convert(about["node"], NodeDescription),
             attention=msgspec.convert(about["attention"], AttentionCost),
-            steps=msgspec.convert(record, dict[str, list[float]]),
+            # files of earlier versions know the last few steps alone
+            steps=msgspec.convert(about.get("long_run") or record, dict[str, list[float]]),
+            scatter=msgspec.convert(about.get("scatter", 0.0), float),
+            outside_ms=msgspec.convert(about.get("outside_ms") or 0.0, float),
         )
         measured.cost()
     except OSError as error:

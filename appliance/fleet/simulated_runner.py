@@ -6,6 +6,7 @@ simulated is the engine itself: its batches, its cache, its order.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
@@ -23,27 +24,59 @@ from appliance.engine.runner import (
 from appliance.errors import DecodeFailed
 from appliance.protocol.sampling import SamplingParams
 
+_LEAST = 0.3  # of what is expected of a step
 ANSWER = 1  # every token of every answer
 
 
-class SimulatedRunner:
-    """`cost` is what steps take; `num_used_cells` counts the engine's."""
+class SavedCells(bytes):
+    """As large as saved cells are, and empty."""
 
-    def __init__(self, capabilities: Capabilities, cost: StepCost) -> None:
+    num_bytes: int
+
+    def __len__(self) -> int:
+        return self.num_bytes
+
+
+class SimulatedRunner:
+    """`cost` is what steps take; `num_scanned_cells` counts the engine's in a step of so many
+    rows. A cell that is saved takes `cell_bytes`, and no time; 0: none is saved. Steps scatter
+    around the `cost` by this share of it.
+    """
+
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        cost: StepCost,
+        *,
+        cell_bytes: int,
+        scatter: float = 0.0,
+        rng: random.Random | None = None,
+    ) -> None:
         self.capabilities = capabilities
-        self.num_used_cells: Callable[[], int] = lambda: 0
+        self.num_scanned_cells: Callable[[int], int] = lambda num_rows: num_rows
         self.now_s = 0.0
         self._cost = cost
+        self._cell_bytes = cell_bytes
+        self._scatter = scatter
+        self._rng = rng or random.Random(0)
+        self._lengths: dict[int, int] = {}  # of sequences, in tokens
+
+    def wait(self, elapsed_s: float) -> None:
+        """Computes nothing."""
+        self.now_s += elapsed_s
 
     def clock(self) -> float:
         return self.now_s
 
     def decode(self, batch: Batch) -> None:
         num_attended = sum(row.position + 1 for row in batch.rows)
-        num_cells = self.num_used_cells() + len(batch)
+        for row in batch.rows:
+            self._lengths[row.slot] = row.position + 1
+        num_cells = self.num_scanned_cells(len(batch))
         elapsed_ms = self._cost.estimate_ms(self._cost.shape(len(batch), num_attended, num_cells))
         assert elapsed_ms is not None, "a cost model that has seen nothing"
-        self.now_s += elapsed_ms / 1000
+        # by such chances the engine takes one step for too long, and chooses fewer rows
+        self.now_s += elapsed_ms / 1000 * max(self._rng.gauss(1, self._scatter), _LEAST)
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         return [[ChosenToken(ANSWER)] for _ in requests]
@@ -54,14 +87,24 @@ class SimulatedRunner:
     def pace(self, share: float) -> float:
         return share
 
-    def save_cells(self, *_: object, **__: object) -> bytes | None:
-        return None  # nothing is kept in host memory, and nothing moved
+    def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
+        saved = SavedCells()
+        saved.num_bytes = (self._lengths.get(sequence_id, 0) - first) * self._cell_bytes
+        return saved if 0 < saved.num_bytes <= max_bytes else None
 
-    def load_cells(self, *_: object, **__: object) -> bool:
-        return False
+    def load_cells(  # the Protocol's; the rest of its arguments changes no length
+        self,
+        target_id: int,
+        data: bytes,  # noqa: ARG002
+        first: int,  # noqa: ARG002
+        last: int,
+        shift: int = 0,  # noqa: ARG002
+    ) -> bool:
+        self._lengths[target_id] = last
+        return True
 
     def copy_moved(self, *_: object, **__: object) -> bool:
-        return False
+        return False  # nothing is moved
 
     def open_sampler(
         self,
@@ -76,9 +119,16 @@ class SimulatedRunner:
 
     def move_sampler(self, source: int, target: int) -> None: ...
 
-    def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None: ...
+    def copy_cells(
+        self,
+        source_id: int,  # noqa: ARG002
+        target_id: int,
+        num_tokens: int,
+    ) -> None:
+        self._lengths[target_id] = num_tokens
 
-    def remove_cells(self, sequence_id: int) -> None: ...
+    def remove_cells(self, sequence_id: int) -> None:
+        self._lengths.pop(sequence_id, None)
 
     def remove_tail(self, slot: int, num_tokens: int) -> None: ...
 

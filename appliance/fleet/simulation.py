@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from functools import partial
 
 from appliance.engine.cache.keep_policy import KeepPolicy
 from appliance.engine.engine import Engine
@@ -19,7 +21,7 @@ from appliance.engine.outputs import Broken, Sampled
 from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import Capabilities
 from appliance.errors import ApplianceError
-from appliance.fleet.demand import Chat, Demand, chats
+from appliance.fleet.demand import Chat, Demand, Words, chats, random_words
 from appliance.fleet.measured import MeasuredNode
 from appliance.fleet.routing import (
     BLOCK_TOKENS,
@@ -89,20 +91,38 @@ class _Asked:
 class SimulatedNode:
     """An engine, its clock, and what it computed in how much time."""
 
-    def __init__(self, measured: MeasuredNode) -> None:
-        self._runner = SimulatedRunner(_capabilities(measured), measured.cost())
+    def __init__(self, measured: MeasuredNode, rng: random.Random) -> None:
+        """By `rng` its steps scatter."""
         node = measured.node
+        self._runner = SimulatedRunner(
+            _capabilities(measured),
+            measured.cost(),
+            cell_bytes=node.memory.kv_bytes // node.kv_cells,
+            scatter=measured.scatter,
+            rng=rng,
+        )
         limits = Limits(ctx=node.ctx, max_waiting_tokens=_ENDLESS, max_stall_ms=node.max_stall_ms)
-        policy = KeepPolicy(node.kept_cells, node.kept_s)
+        policy = KeepPolicy(
+            max_cells=node.kept_cells,
+            ttl_s=node.kept_s,
+            max_host_bytes=node.host_bytes,
+            max_slowdown=node.max_kept_slowdown,
+        )
         self.engine = Engine(
             self._runner, limits, policy, clock=self._runner.clock, cost=measured.cost()
         )
-        self._runner.num_used_cells = lambda: self.engine.num_used_cells
+        self._runner.num_scanned_cells = self._num_scanned
+        self.reach_s = measured.reach_ms / 1000
+        self._outside_s = measured.outside_ms / 1000
         self.busy_s = 0.0
 
     @property
     def now_s(self) -> float:
         return self._runner.now_s
+
+    def _num_scanned(self, num_rows: int) -> int:
+        """As the engine counts it when it learns from a step."""
+        return max(self.engine.cells.num_scanned, self.engine.num_used_cells + num_rows)
 
     def wait_until(self, at_s: float) -> None:
         """Only while it has nothing to do."""
@@ -110,8 +130,9 @@ class SimulatedNode:
 
     def step(self) -> list[Sampled | Broken]:
         """What it brought to requests, but how far prompts are."""
-        started_s = self.now_s
+        started_s, num_steps = self.now_s, self.engine.num_steps
         outputs = self.engine.step()
+        self._runner.wait((self.engine.num_steps - num_steps) * self._outside_s)
         self.busy_s += self.now_s - started_s
         return [output for output in outputs if isinstance(output, Sampled | Broken)]
 
@@ -127,13 +148,19 @@ class Simulation:
         *,
         per_s: float,
         seed: int = 1,
+        words: Words = random_words,
+        chance: int = 0,
     ) -> None:
+        """What people do follows from `seed`, and how long steps take also from `chance`."""
         self._demand = demand
-        self._rng = random.Random(seed)
-        self._nodes = [SimulatedNode(node) for node in nodes]
-        self._router = Router(policy, [routed_node(node) for node in nodes], self._rng)
-        self._chats = chats(demand, per_s, self._rng)
-        self._events: list[tuple[float, int, Chat]] = []
+        self._nodes = [
+            SimulatedNode(node, random.Random(f"{chance} {number}"))
+            for number, node in enumerate(nodes)
+        ]
+        self._router = Router(policy, [routed_node(node) for node in nodes], random.Random(seed))
+        self._chats = chats(demand, per_s, seed, words)
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._num_left = 0  # requests to be asked
         self._order = itertools.count()
         self._asked: dict[int, _Asked] = {}
         self._outcome = Outcome()
@@ -142,18 +169,16 @@ class Simulation:
         """Until so many have been asked, and all of them answered; the first fifth, in which
         caches fill, is left out.
         """
+        self._num_left, num_before = num_requests, num_requests // 5
         self._next_chat()
-        num_asked, num_before = 0, num_requests // 5
         while self._events or any(node.engine.has_work for node in self._nodes):
             at_s = self._events[0][0] if self._events else float("inf")
             behind = self._furthest_behind(at_s)
             if behind is not None:
                 self._step(behind)
                 continue
-            _, _, chat = heapq.heappop(self._events)
-            if num_asked < num_requests:  # then those who wait are answered: they waited longest
-                num_asked += 1
-                self._ask(chat, at_s)
+            _, _, happen = heapq.heappop(self._events)
+            happen(at_s)
         found = self._outcome
         found.served = sorted(found.served, key=lambda each: each.arrived_s)[num_before:]
         found.busy_s = [node.busy_s for node in self._nodes]
@@ -170,43 +195,55 @@ class Simulation:
 
     def _next_chat(self) -> None:
         at_s, chat = next(self._chats)
-        heapq.heappush(self._events, (at_s, next(self._order), chat))
+        self._later(at_s, partial(self._ask, chat))
+
+    def _later(self, at_s: float, happen: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._order), happen))
 
     def _ask(self, chat: Chat, at_s: float) -> None:
+        if not self._num_left:
+            return  # those who wait are still answered: they waited longest
+        self._num_left -= 1
         if chat.num_left == self._demand.turns:
             self._next_chat()
-        chat.ask(self._demand, self._rng)
+        chat.ask(self._demand)
         prints = fingerprints(chat.tokens)
         chosen = self._router.choose(prints, len(chat.tokens))
         assert chosen is not None
-        request_id, node = next(self._order), self._nodes[chosen]
-        if not node.engine.has_work:
-            node.wait_until(at_s)
-        try:
-            node.engine.submit(
-                EngineRequest(
-                    request_id=request_id,
-                    prompt=[*chat.tokens],
-                    sampling=_GREEDY,
-                    max_new_tokens=self._demand.answer_tokens,
-                )
-            )
-        except ApplianceError:
-            self._outcome.num_refused += 1
-            return
+        request_id = next(self._order)
         self._router.routed(
             chosen, request_id, prints, len(chat.tokens), self._demand.answer_tokens
         )
         self._asked[request_id] = _Asked(chat, chosen, at_s, len(chat.tokens))
+        self._later(at_s + self._nodes[chosen].reach_s, partial(self._arrive, request_id))
+
+    def _arrive(self, request_id: int, at_s: float) -> None:
+        """At the engine of its node."""
+        asked = self._asked[request_id]
+        node = self._nodes[asked.node]
+        if not node.engine.has_work:
+            node.wait_until(at_s)
+        request = EngineRequest(
+            request_id=request_id,
+            prompt=[*asked.chat.tokens],
+            sampling=_GREEDY,
+            max_new_tokens=self._demand.answer_tokens,
+        )
+        try:
+            node.engine.submit(request)
+        except ApplianceError:
+            self._refuse(request_id)
+
+    def _refuse(self, request_id: int) -> None:
+        self._router.ended(self._asked.pop(request_id).node, request_id)
+        self._outcome.num_refused += 1
 
     def _step(self, at: int) -> None:
         node = self._nodes[at]
         for output in node.step():
             asked = self._asked[output.request_id]
             if isinstance(output, Broken):
-                self._router.ended(at, output.request_id)
-                self._outcome.num_refused += 1
-                del self._asked[output.request_id]
+                self._refuse(output.request_id)
                 continue
             if output.num_new_tokens == 1:
                 asked.first_s = node.now_s - asked.arrived_s
@@ -230,8 +267,7 @@ class Simulation:
         chat = asked.chat
         chat.tokens += [ANSWER] * self._demand.answer_tokens
         if chat.num_left:
-            think_s = self._rng.expovariate(1 / max(self._demand.think_s, 1e-3))
-            heapq.heappush(self._events, (now_s + think_s, next(self._order), chat))
+            self._later(now_s + chat.think_s(self._demand), partial(self._ask, chat))
 
 
 def routed_node(measured: MeasuredNode) -> RoutedNode:

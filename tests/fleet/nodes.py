@@ -27,4 +27,5 @@ def linear_node(**changes: int) -> MeasuredNode:
         max_stall_ms=250,
         **numbers,
     )
-    return MeasuredNode(node=node, attention=ATTENTION, steps=linear_cost().state())
+    steps = linear_cost().state()
+    return MeasuredNode(node=node, attention=ATTENTION, steps=steps, reach_ms=0.0)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import statistics
+
+import msgspec
 import pytest
 
 from appliance.errors import BadSettings
@@ -13,9 +18,10 @@ from appliance.fleet.capacity import (
     seconds_per_request,
     tokens_per_s,
 )
-from appliance.fleet.demand import DAY_S, Demand
+from appliance.fleet.demand import DAY_S, Demand, chats
 from appliance.fleet.routing import Policy
 from appliance.fleet.simulation import Outcome, Simulation
+from appliance.protocol.measured_node import NodeMemory
 from tests.fleet.nodes import linear_node
 
 ALONE = Demand(requests_per_day=DAY_S / 1000, prompt_tokens=100, answer_tokens=11, peak=1.0)
@@ -46,6 +52,26 @@ def test_a_request_alone_takes_its_steps_and_no_more() -> None:
     assert outcome.num_refused == 0
 
 
+def test_what_is_not_computing_is_counted_too() -> None:
+    """7 ms to the engine and back, and 1 ms beside each of a prompt's one and ten steps."""
+    node = dataclasses.replace(linear_node(), reach_ms=7.0, outside_ms=1.0)
+    for each in Simulation(ALONE, [node], Policy.PREFIX, per_s=0.001).run(5).served:
+        assert each.first_s == pytest.approx(0.007 + 0.121)
+        assert each.total_s == pytest.approx(0.007 + 0.121 + 10 * 0.022)
+
+
+def test_steps_scatter_as_they_were_measured_to() -> None:
+    node = dataclasses.replace(linear_node(), scatter=0.2)
+
+    def first_s(chance: int) -> list[float]:
+        simulation = Simulation(ALONE, [node], Policy.PREFIX, per_s=0.001, chance=chance)
+        return [each.first_s for each in simulation.run(50).served]
+
+    times = first_s(0)
+    assert times == first_s(0) != first_s(1)
+    assert statistics.stdev(times) == pytest.approx(0.2 * 0.120, rel=0.25)
+
+
 def test_who_waits_when_the_last_one_asks_is_answered_too() -> None:
     """Or those who waited longest would not count."""
     outcome = simulated(ALONE, 1, Policy.PREFIX, 50.0, 100)  # it can do 8 a second
@@ -71,6 +97,33 @@ def test_routing_by_prefix_computes_less_than_taking_turns() -> None:
 def test_the_same_seed_is_the_same_day() -> None:
     first, second = (simulated(CHATS, 2, Policy.RANDOM2, 1.0) for _ in range(2))
     assert first.served == second.served
+
+
+def test_what_is_said_and_when_does_not_depend_on_the_fleet() -> None:
+    """So a measured fleet and a simulated one are asked the same."""
+
+    def day() -> list[tuple[float, list[int], float]]:
+        found = []
+        for at_s, chat in itertools.islice(chats(CHATS, 2.0, seed=7), 3):
+            chat.ask(CHATS)
+            found.append((at_s, chat.tokens, chat.think_s(CHATS)))
+        return found
+
+    assert day() == day()
+    assert [len(tokens) for _, tokens, _ in day()] == [260] * 3
+
+
+def test_prefixes_that_leave_the_cache_come_back_from_host_memory() -> None:
+    """As many as fit there, at what a cell takes."""
+    memory = NodeMemory(total_bytes=1, kv_bytes=1000 * 2048)
+    small = linear_node(kv_cells=2048, kept_cells=0)
+    node = msgspec.structs.replace(small.node, memory=memory, host_bytes=10_000_000)
+    shares = []
+    for each in (small, dataclasses.replace(small, node=node)):
+        outcome = Simulation(CHATS, [each], Policy.PREFIX, per_s=0.2).run(40)
+        shares.append(outcome.cached_share)
+    assert shares[0] < 0.1
+    assert shares[1] == pytest.approx(CHATS.known_share, abs=0.05)
 
 
 def test_on_paper_a_request_is_its_new_tokens_and_its_share_of_steps() -> None:
