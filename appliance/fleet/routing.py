@@ -83,18 +83,37 @@ class RoutedNode:
     token_ms: float  # and a step of answers, by which each of them delays a prompt
     is_up: bool = True
     # tokens that were routed there and are not done yet, by request
-    prompt_tokens: dict[int, int] = field(default_factory=dict)
-    answer_tokens: dict[int, int] = field(default_factory=dict)
+    _prompt_tokens: dict[int, int] = field(default_factory=dict)
+    _answer_tokens: dict[int, int] = field(default_factory=dict)
+    # their sums, kept: a thousand nodes are asked for each request
+    num_prompt_tokens: int = 0
+    num_answer_tokens: int = 0
 
     @property
     def num_waiting_tokens(self) -> int:
-        return sum(self.prompt_tokens.values()) + sum(self.answer_tokens.values())
+        return self.num_prompt_tokens + self.num_answer_tokens
 
     def wait_ms(self) -> float:
         """Until a prompt that comes now is begun, if those before it are computed first."""
-        return sum(self.prompt_tokens.values()) * self.prompt_token_ms + (
-            self.token_ms * len(self.answer_tokens)
+        return self.num_prompt_tokens * self.prompt_token_ms + (
+            self.token_ms * len(self._answer_tokens)
         )
+
+    def take(self, request_id: int, num_prompt: int, num_answer: int) -> None:
+        """Tokens of a request to be computed there."""
+        self.end(request_id)
+        self._prompt_tokens[request_id], self._answer_tokens[request_id] = num_prompt, num_answer
+        self.num_prompt_tokens += num_prompt
+        self.num_answer_tokens += num_answer
+
+    def begin(self, request_id: int) -> None:
+        """Its prompt is computed."""
+        self.num_prompt_tokens -= self._prompt_tokens.pop(request_id, 0)
+
+    def end(self, request_id: int) -> None:
+        """Nothing of it waits there; unknown ones are ignored."""
+        self.begin(request_id)
+        self.num_answer_tokens -= self._answer_tokens.pop(request_id, 0)
 
 
 class Router:
@@ -119,7 +138,7 @@ class Router:
         if self._policy is Policy.RANDOM2:
             up = self._rng.sample(up, min(2, len(up)))
         if self._policy is Policy.PREFIX:
-            return min(up, key=lambda at: (self._begins_ms(at, prints, num_tokens), at))
+            return self._soonest(up, prints, num_tokens)
         return min(up, key=lambda at: (self.nodes[at].num_waiting_tokens, at))
 
     def routed(
@@ -127,20 +146,28 @@ class Router:
     ) -> None:
         """That a request went there."""
         node = self.nodes[at]
-        node.prompt_tokens[request_id] = num_tokens - node.known.num_tokens(prints)
-        node.answer_tokens[request_id] = num_answer
+        node.take(request_id, num_tokens - node.known.num_tokens(prints), num_answer)
         node.known.add(prints)
 
     def began(self, at: int, request_id: int) -> None:
         """Its prompt is computed."""
-        self.nodes[at].prompt_tokens.pop(request_id, None)
+        self.nodes[at].begin(request_id)
 
     def ended(self, at: int, request_id: int) -> None:
         """Answered, or not to be answered there."""
-        self.nodes[at].prompt_tokens.pop(request_id, None)
-        self.nodes[at].answer_tokens.pop(request_id, None)
+        self.nodes[at].end(request_id)
 
-    def _begins_ms(self, at: int, prints: Fingerprints, num_tokens: int) -> float:
-        node = self.nodes[at]
-        num_new = num_tokens - node.known.num_tokens(prints)
-        return node.wait_ms() + num_new * node.prompt_token_ms
+    def _soonest(self, up: Seq[int], prints: Fingerprints, num_tokens: int) -> int:
+        """The first of those where the answer begins soonest. Prefixes are looked up only where
+        a node could be that one if it knew all of the prompt.
+        """
+        least_new = num_tokens - BLOCK_TOKENS * len(prints)
+        best, best_ms = up[0], float("inf")
+        for at in up:
+            node = self.nodes[at]
+            wait_ms, token_ms = node.wait_ms(), node.prompt_token_ms
+            if wait_ms + least_new * token_ms < best_ms:
+                begins_ms = wait_ms + (num_tokens - node.known.num_tokens(prints)) * token_ms
+                if begins_ms < best_ms:
+                    best, best_ms = at, begins_ms
+        return best
