@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.cli.dispatch import main
-from appliance.protocol.measured_node import NodeDescription
+from appliance.fleet.measured import read_node
+from appliance.protocol.measured_node import NodeDescription, NodeMemory
 from appliance.worker.child.step_times import StepTimes
 from tests.fleet.nodes import linear_cost
 
@@ -32,7 +34,7 @@ def run(state: Path, *arguments: str) -> int:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    StepTimes(tmp_path / "step-times", "a", NODE).save(linear_cost())
+    StepTimes(tmp_path / "step-times", "a", NODE).save(linear_cost(), linear_cost())
     return tmp_path
 
 
@@ -73,7 +75,36 @@ def test_what_cannot_be_planned_says_why(state: Path, capsys: pytest.CaptureFixt
         assert message in capsys.readouterr().err
 
 
-def test_step_times_with_a_description_are_taken_back(state: Path) -> None:
-    cost, old = linear_cost(), linear_cost()
-    assert StepTimes(state / "step-times", "a", NODE).load(cost)
-    assert cost.state() == old.state()
+def test_step_times_of_a_long_run_are_what_is_planned_with(state: Path) -> None:
+    last, long_run = linear_cost(), linear_cost()
+    last.observe(last.shape(1, 0, 0), 50.0)
+    times = StepTimes(state / "step-times", "a", NODE)
+    times.note_outside(0.002)
+    times.save(last, long_run)
+    found = read_node(state / "step-times" / "a.json")
+    assert found.steps == long_run.state()
+    assert found.outside_ms == 2.0
+    cost, long_cost = linear_cost(), linear_cost()
+    assert StepTimes(state / "step-times", "a", NODE).load(cost, long_cost)
+    assert (cost.state(), long_cost.state()) == (last.state(), long_run.state())
+
+
+def test_an_earlier_versions_step_times_do_for_both(state: Path) -> None:
+    (state / "step-times" / "old.json").write_text(json.dumps(linear_cost().state()))
+    cost, long_cost = linear_cost(), linear_cost()
+    assert StepTimes(state / "step-times", "old", NODE).load(cost, long_cost)
+    assert cost.state() == long_cost.state() == linear_cost().state()
+
+
+def test_its_answer_is_also_values_for_the_chart(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = NodeMemory(total_bytes=300 << 20, weights_bytes=100 << 20, kv_bytes=50 << 20)
+    node = msgspec.structs.replace(NODE, memory=memory, threads=2, host_bytes=20 << 20)
+    StepTimes(state / "step-times", "a", node).save(linear_cost(), linear_cost())
+    assert run(state, "tiny", "--k8s") == 0
+    text = capsys.readouterr().out
+    assert "\nplan:\n  totalBytes: 335544320\n  cpus: 2\n" in text
+    assert '\nmodel: "tiny"\n' in text
+    assert run(state, "tiny", "--k8s", "--json") != 0
+    assert "Give either --json or --k8s." in capsys.readouterr().err

@@ -104,6 +104,11 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
         help="How requests are routed (default: prefix)",
     )
     parser.add_argument(
+        "--k8s",
+        action="store_true",
+        help="Print values for the Helm chart in deploy/helm/appliance instead of a table",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of a table"
     )
 

@@ -12,12 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from appliance.cli.tables.table import table
 from appliance.errors import BadSettings
+from appliance.fit.plan.budget import readable
 from appliance.fleet.capacity import Bill, Capacity, Target, Tried, bill, plan, tokens_per_s
 from appliance.fleet.demand import Demand
+from appliance.fleet.kubernetes import helm_values, total_bytes
 from appliance.fleet.measured import MeasuredNode, find_node, read_node
 from appliance.fleet.routing import Policy
+from appliance.protocol.measured_node import NodeDescription
 from appliance.settings import ServeSettings
 
 
@@ -39,6 +44,8 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         node = read_node(Path(args.node))
     else:
         node = find_node(settings.state_dir / "step-times", args.what)
+    if args.k8s and args.json:
+        raise BadSettings("Give either --json or --k8s.")
     print("simulating the busiest hour (some seconds)", file=sys.stderr, flush=True)
     found = plan(demand, node, Target(first_s=args.first_token_s), Policy(args.policy))
     day = bill(
@@ -47,7 +54,11 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
         watts=settings.watts,
         gco2_per_kwh=settings.gco2_per_kwh,
     )
-    if args.json:
+    if args.k8s:
+        model = args.what or node.node.model
+        num_nodes, policy = found.chosen.num_nodes, Policy(args.policy)
+        print(helm_values(node.node, num_nodes=num_nodes, model=model, policy=policy), end="")
+    elif args.json:
         print(json.dumps(_record(demand, node, found, day), indent=2))
     else:
         print(_text(demand, node, found, day))
@@ -63,6 +74,11 @@ def _record(demand: Demand, node: MeasuredNode, found: Capacity, day: Bill) -> d
         "nodes_on_paper": found.on_paper,
         "seconds_per_request": found.seconds_per_request,
         "simulated": [_row(each) for each in found.tried],
+        "memory": {
+            **msgspec.structs.asdict(node.node.memory),
+            "prefixes_bytes": node.node.host_bytes,
+            "fleet_bytes": found.chosen.num_nodes * total_bytes(node.node),
+        },
         "day": asdict(day),
     }
 
@@ -101,11 +117,24 @@ def _text(demand: Demand, node: MeasuredNode, found: Capacity, day: Bill) -> str
         f"suffice{'' if chosen.num_nodes > 1 else 's'}: {day.node_hours:,.0f} node-hours a day"
         + "".join(_costs(day)),
     ]
+    lines.extend(_memory(about, chosen.num_nodes))
     if chosen.num_simulated < chosen.num_nodes:
         lines.append(
             f"({chosen.num_simulated} nodes were simulated, with their share of the requests.)"
         )
     return "\n".join(lines)
+
+
+def _memory(node: NodeDescription, num_nodes: int) -> Iterator[str]:
+    memory = node.memory
+    if not memory.total_bytes:  # a file of an earlier version
+        return
+    prefixes = f", and {readable(node.host_bytes)} for prefixes" if node.host_bytes else ""
+    yield (
+        f"each takes {readable(memory.total_bytes)} of memory (weights "
+        f"{readable(memory.weights_bytes)}, KV cache {readable(memory.kv_bytes)}){prefixes}: "
+        f"{readable(num_nodes * total_bytes(node))} in all"
+    )
 
 
 def _table(found: Capacity) -> str:
