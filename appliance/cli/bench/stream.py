@@ -12,7 +12,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Event:
+class StreamEvent:
     arrived_s: float
     data: bytes
 
@@ -100,34 +100,6 @@ class Endpoint:
 
         Raises `RequestFailed`.
         """
-        sent_s = now_s()
-        try:
-            events = await within(self.max_request_s, self._exchange(request, on_event))
-        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
-            raise RequestFailed(f"{request.label}: {type(error).__name__}: {error}") from error
-        return _answer(request, sent_s, events)
-
-    async def _exchange(
-        self, request: Request, on_event: Callable[[int], None] | None
-    ) -> list[_Event]:
-        if self.path is not None:
-            opening = asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
-        else:
-            opening = asyncio.open_connection(self.host, self.port, limit=_READ_BYTES, ssl=self.tls)
-        reader, writer = await opening
-        try:
-            writer.write(self._request_bytes(request))
-            pieces = await _body(reader, request.label)
-            events: list[_Event] = []
-            async for event in _events(pieces):
-                events.append(event)
-                if on_event is not None:
-                    on_event(len(events))
-            return events
-        finally:
-            writer.close()
-
-    def _request_bytes(self, request: Request) -> bytes:
         wanted = {
             "model": self.model,
             "prompt": request.prompt,
@@ -137,10 +109,55 @@ class Endpoint:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        sent_s = now_s()
+        events = await self.post("/v1/completions", wanted, request.label, on_event)
+        return _answer(request, sent_s, events)
+
+    async def post(
+        self,
+        path: str,
+        wanted: Mapping[str, object],
+        label: str,
+        on_event: Callable[[int], None] | None = None,
+    ) -> list[StreamEvent]:
+        """The server-sent events that answer what is `wanted`, as they came.
+
+        Raises `RequestFailed`, with the `label`.
+        """
+        try:
+            return await within(self.max_request_s, self._exchange(path, wanted, label, on_event))
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+            raise RequestFailed(f"{label}: {type(error).__name__}: {error}") from error
+
+    async def _exchange(
+        self,
+        path: str,
+        wanted: Mapping[str, object],
+        label: str,
+        on_event: Callable[[int], None] | None,
+    ) -> list[StreamEvent]:
+        if self.path is not None:
+            opening = asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
+        else:
+            opening = asyncio.open_connection(self.host, self.port, limit=_READ_BYTES, ssl=self.tls)
+        reader, writer = await opening
+        try:
+            writer.write(self._request_bytes(path, wanted))
+            pieces = await _body(reader, label)
+            events: list[StreamEvent] = []
+            async for event in _events(pieces):
+                events.append(event)
+                if on_event is not None:
+                    on_event(len(events))
+            return events
+        finally:
+            writer.close()
+
+    def _request_bytes(self, path: str, wanted: Mapping[str, object]) -> bytes:
         body = json.dumps(wanted).encode()
         key = "" if self.key is None else f"Authorization: Bearer {self.key}\r\n"
         head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: "
+            f"POST {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: "
             f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
             f"{key}\r\n"
         )
@@ -172,7 +189,7 @@ async def _until_closed(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[_Event]:
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[StreamEvent]:
     """Server-sent events, one `data:` line each, with the time at which their last byte
     was there.
     """
@@ -182,10 +199,10 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[_Event]:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
-                yield _Event(arrived_s, line[5:].strip())
+                yield StreamEvent(arrived_s, line[5:].strip())
 
 
-def _answer(request: Request, sent_s: float, events: list[_Event]) -> Answer:
+def _answer(request: Request, sent_s: float, events: list[StreamEvent]) -> Answer:
     """Raises `RequestFailed` where the stream holds an error, no usage, or another
     number of tokens than was asked.
     """

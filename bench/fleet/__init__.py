@@ -1,0 +1,1 @@
+"""A fleet of small nodes on this machine, measured and simulated."""
