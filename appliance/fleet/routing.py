@@ -11,6 +11,7 @@ for each block instead of its tokens.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import OrderedDict
 from collections.abc import Sequence as Seq
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 BLOCK_TOKENS = 64
+_MOST_WENT = 1 << 17  # blocks: eight million tokens, some 20 MB
 
 
 class Policy(str, Enum):
@@ -126,6 +128,8 @@ class Router:
         self.nodes = list(nodes)
         self._rng = rng or random.Random()
         self._turn = 0
+        # where each block went last; what is not in here no node is taken to know
+        self._went: OrderedDict[bytes, int] = OrderedDict()
 
     def choose(self, prints: Fingerprints, num_tokens: int) -> int | None:
         """The node for a prompt of `num_tokens`; None where none is up."""
@@ -148,6 +152,11 @@ class Router:
         node = self.nodes[at]
         node.take(request_id, num_tokens - node.known.num_tokens(prints), num_answer)
         node.known.add(prints)
+        for block in reversed(prints):
+            self._went[block] = at
+            self._went.move_to_end(block)
+        while len(self._went) > _MOST_WENT:
+            self._went.popitem(last=False)
 
     def began(self, at: int, request_id: int) -> None:
         """Its prompt is computed."""
@@ -158,16 +167,25 @@ class Router:
         self.nodes[at].end(request_id)
 
     def _soonest(self, up: Seq[int], prints: Fingerprints, num_tokens: int) -> int:
-        """The first of those where the answer begins soonest. Prefixes are looked up only where
-        a node could be that one if it knew all of the prompt.
+        """Where the answer begins soonest: of equals the one where the prompt's longest prefix
+        went last, or else the first.
+
+        Prefixes are looked up only where a node could be that one, if it knew all that any
+        node does: of a thousand, few.
         """
-        least_new = num_tokens - BLOCK_TOKENS * len(prints)
+        last, num_blocks = None, 0
+        for block in prints:
+            if block not in self._went:
+                break
+            last, num_blocks = self._went[block], num_blocks + 1
+        least_new = num_tokens - BLOCK_TOKENS * num_blocks
         best, best_ms = up[0], float("inf")
-        for at in up:
+        is_there = last is not None and last < len(self.nodes) and self.nodes[last].is_up
+        for at in itertools.chain([last] if last is not None and is_there else [], up):
             node = self.nodes[at]
-            wait_ms, token_ms = node.wait_ms(), node.prompt_token_ms
-            if wait_ms + least_new * token_ms < best_ms:
-                begins_ms = wait_ms + (num_tokens - node.known.num_tokens(prints)) * token_ms
+            if node.wait_ms() + least_new * node.prompt_token_ms < best_ms:
+                num_new = num_tokens - node.known.num_tokens(prints)
+                begins_ms = node.wait_ms() + num_new * node.prompt_token_ms
                 if begins_ms < best_ms:
                     best, best_ms = at, begins_ms
         return best

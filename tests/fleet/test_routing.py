@@ -56,6 +56,18 @@ def test_a_known_prefix_draws_until_its_queue_costs_more() -> None:
     assert route(found, 5, OTHER[: 2 * BLOCK_TOKENS] + [9] * 2 * BLOCK_TOKENS) == 1
 
 
+def test_a_known_prefix_is_found_among_many_and_missed_when_its_node_is_gone() -> None:
+    found = router(Policy.PREFIX, 1000)
+    found.routed(700, 1, fingerprints(CHAT), len(CHAT), 10)
+    found.ended(700, 1)
+    assert found.choose(fingerprints(CHAT), len(CHAT)) == 700
+    assert found.choose(fingerprints([1, *CHAT]), len(CHAT) + 1) == 0
+    found.nodes[700].is_up = False
+    assert found.choose(fingerprints(CHAT), len(CHAT)) == 0
+    del found.nodes[500:]
+    assert found.choose(fingerprints(CHAT), len(CHAT)) == 0
+
+
 def test_what_is_computed_or_done_waits_no_more() -> None:
     found = router(Policy.LEAST_TOKENS, 2)
     assert [route(found, at, CHAT) for at in (1, 2, 3)] == [0, 1, 0]
