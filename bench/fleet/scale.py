@@ -8,14 +8,15 @@ seconds that a request takes it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.cli.bench.figures import quantile
-from appliance.cli.bench.stream import now_s
 from appliance.cli.tables.table import table
 from appliance.fleet.routing import (
     BLOCK_TOKENS,
@@ -50,8 +51,8 @@ class Assumed:
 
 
 def route_times_ms(num_nodes: int, policy: Policy, num_tries: int = _TRIES) -> list[float]:
-    """What choosing and noting took, request by request, with chats of all nodes known and
-    all of them begun by the same tokens.
+    """Of a thread's time, what choosing and noting took, request by request: by turns the next
+    of a chat that a node knows, and a new one, all of them begun by the same tokens.
     """
     rng = random.Random(num_nodes)
     system = _words(_SYSTEM_TOKENS, rng)
@@ -65,17 +66,22 @@ def route_times_ms(num_nodes: int, policy: Policy, num_tries: int = _TRIES) -> l
     ]
     router = Router(policy, nodes, rng)
     for number, node in enumerate(nodes):
-        node.known.add(chats[number % len(chats)])
+        router.routed(number, -1, chats[number % len(chats)], _PROMPT_TOKENS, 100)
         node.take(-1, rng.randrange(200), 100)
-    return [_route_ms(router, number, chats[number % len(chats)]) for number in range(num_tries)]
+    new = [
+        fingerprints(system + _words(_PROMPT_TOKENS - _SYSTEM_TOKENS, rng))
+        for _ in range(num_tries // 2)
+    ]
+    asked = [prints for pair in zip(itertools.cycle(chats), new) for prints in pair]
+    return [_route_ms(router, number, prints) for number, prints in enumerate(asked)]
 
 
 def _route_ms(router: Router, number: int, prints: Fingerprints) -> float:
-    started_s = now_s()
+    started_s = time.thread_time()
     at = router.choose(prints, _PROMPT_TOKENS)
     assert at is not None, "all are up"
     router.routed(at, number, prints, _PROMPT_TOKENS, 100)
-    elapsed_ms = (now_s() - started_s) * 1000
+    elapsed_ms = (time.thread_time() - started_s) * 1000
     router.ended(at, number)
     return elapsed_ms
 

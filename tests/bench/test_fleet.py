@@ -106,4 +106,4 @@ def test_of_many_nodes_the_parts_limits_are_told(tmp_path: Path) -> None:
 
 def test_a_request_is_routed_by_every_policy() -> None:
     for policy in Policy:
-        assert len(scale.route_times_ms(3, policy, 5)) == 5
+        assert len(scale.route_times_ms(3, policy, 6)) == 6
