@@ -23,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "models" / "embedded" / "novels-6m"
 SHARED = ROOT.parent / "shared"
 
+# Prompts of a comparison of answers: LONG_TESTS=1 takes them all, which is minutes for each.
+NUM_COMPARED = 200 if os.environ.get("LONG_TESTS") else 80
+
 # its threads and our child processes do not mix quietly
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from appliance.llama.checks import find_kernels
-from tests.conftest import Embedded
+from tests.conftest import NUM_COMPARED, Embedded
 
 _KERNELS = find_kernels()
 pytestmark = pytest.mark.skipif(isinstance(_KERNELS, str), reason=f"our own kernels {_KERNELS}")
@@ -61,9 +61,9 @@ def test_those_of_a_real_model_too(real_model: Path, kv_type: str) -> None:
 def test_answers_in_company_are_those_alone(
     embedded: Embedded, questions: list[str], tmp_path: Path
 ) -> None:
-    """200 prompts x 64 greedy tokens, each one: see `test_llama` for what it is without."""
+    """80 prompts (LONG_TESTS=1: 200) x 64 greedy tokens, each one: see `test_llama`."""
     prompts = tmp_path / "prompts.json"
-    prompts.write_text(json.dumps(questions[:200]))
+    prompts.write_text(json.dumps(questions[:NUM_COMPARED]))
     found = report(
         "batch_equality", str(embedded.files["Q4_K_M"]), str(prompts), "64", "f16", "kernels"
     )

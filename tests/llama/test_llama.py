@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Embedded
+from tests.conftest import NUM_COMPARED, Embedded
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_answers_in_company_equal_those_alone_but_for_near_ties(
     most_different: int,
     largest_gap: float,
 ) -> None:
-    """200 prompts x 64 greedy tokens, f16 KV.
+    """80 prompts x 64 greedy tokens, f16 KV (with LONG_TESTS=1 200, of which `most_different` is).
 
     F32 weights hold us to the figure: at most 2 %, ties within 0.01.
 
@@ -37,7 +37,7 @@ def test_answers_in_company_equal_those_alone_but_for_near_ties(
     change everything.
     """
     prompts = tmp_path / "prompts.json"
-    prompts.write_text(json.dumps(questions[:200]))
+    prompts.write_text(json.dumps(questions[:NUM_COMPARED]))
     command = [
         sys.executable,
         "-m",
@@ -52,7 +52,7 @@ def test_answers_in_company_equal_those_alone_but_for_near_ties(
     report = json.loads(child.stdout)
     assert report["most_together"] == 4
     assert max(report["gaps"], default=0) <= largest_gap, report
-    assert len(report["gaps"]) <= most_different, report
+    assert len(report["gaps"]) <= most_different * NUM_COMPARED // 200, report
 
 
 def test_our_count_of_cells_is_llama_cpps_own_at_every_decode(embedded: Embedded) -> None:
