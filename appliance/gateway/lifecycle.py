@@ -11,6 +11,8 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from appliance.errors import ApplianceError, ModelNotFound, QueueFull, ShuttingDown
 from appliance.gateway.accounts.administration import KeyAdministration
 from appliance.gateway.accounts.admission import Admission
@@ -292,6 +294,8 @@ class Gateway:
         """
         requests = choice_requests(prompts, num_choices)
         self.quotas.check_together(self.admission.present(caller), requests)
+        if is_whole and model.replicas is not None:
+            requests = [msgspec.structs.replace(each, is_whole=True) for each in requests]
         if model.tiers is None:
             return ChoiceStream(_Answering(self, caller, model), requests)
         routed = RoutedAnswering(

@@ -139,6 +139,9 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     # Where it is not empty: a reader who leaves early may go on by it, see
     # `appliance.worker.client.Client.resume`. Workers ignore it.
     resume_id: str = ""
+    # Nobody reads the answer before its end, so that it may be begun anew elsewhere: for
+    # whoever has several workers. Workers ignore it.
+    is_whole: bool = False
 
     @property
     def adapters(self) -> list[AdapterUse]:

@@ -1,7 +1,8 @@
 """A model whose replicas are elsewhere, as one `Client`.
 
-Knows no Ray: `Calls` is what carries requests to replicas. A request whose replica is lost
-before anything of its answer was passed on is given to another one, unseen by whoever asked.
+Knows no Ray: `ReplicaCalls` carries requests to replicas. A request whose replica is lost before
+anything of its answer was passed on is given to another one, unseen by whoever asked; of an
+answer that is sent in one piece nothing is, before its end.
 """
 
 from __future__ import annotations
@@ -117,9 +118,11 @@ class RemoteModel:
         said anything but `Started`, which the next one repeats.
         """
         payload = encode(sent)
+        is_whole = isinstance(sent, Submit) and sent.request.is_whole
         is_started = has_said_something = False
         lost: list[str] = []
         while True:
+            held: list[Message] = []  # of an answer that nobody reads before its end
             key, own = uuid.uuid4().hex, replace(entry, excluded=tuple(lost))
             self._book.expect(key, own)
             try:
@@ -128,10 +131,15 @@ class RemoteModel:
                         is_repeated = is_started and isinstance(message, Started)
                         is_started = is_started or isinstance(message, Started)
                         if not isinstance(message, Started):
-                            has_said_something = True
                             self._book.began(key)
+                            if is_whole:
+                                held.append(message)
+                                continue
+                            has_said_something = True
                         if not is_repeated:
                             yield message
+                for message in held:
+                    yield message
                 return
             except ReplicaLost as error:
                 lost.append(own.replica or "")

@@ -31,7 +31,7 @@ class AnswerKeys:
         """Raises `OverflowError` for one that no worker could be sent."""
         self._owner = owner
         self._is_chat = isinstance(request.prompt, ChatPrompt)
-        asked = msgspec.structs.replace(request, keep_alive_s=None, resume_id="")
+        asked = msgspec.structs.replace(request, keep_alive_s=None, resume_id="", is_whole=False)
         self._request = _digest(asked)
 
     def key(self, info: ModelInfo | None, moment: datetime) -> bytes | None:

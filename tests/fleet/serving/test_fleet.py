@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -88,10 +89,13 @@ async def test_a_client_that_leaves_frees_its_slot(fleet: Fleet) -> None:
     url = f"{fleet.head.url}/v1/completions"
     async with httpx.AsyncClient(timeout=60) as http:
         for _ in range(12):  # as many as all replicas have slots
-            async with http.stream(
-                "POST", url, json={**BODY, "max_tokens": 1500, "stream": True}
-            ) as response:
-                await anext(response.aiter_lines())
+            async with (
+                http.stream(
+                    "POST", url, json={**BODY, "max_tokens": 1500, "stream": True}
+                ) as response,
+                aclosing(response.aiter_lines()) as lines,
+            ):
+                await anext(lines)
         began_s = time.monotonic()
         answer = await http.post(url, json=BODY)
     assert answer.status_code == 200
@@ -124,8 +128,8 @@ async def test_a_machine_that_dies_costs_its_own_streams_alone(fleet: Fleet) -> 
     victim = fleet.machines[2]
     found = await during(Load([fleet.head.url], 60, 6), 15, victim.kill)
     assert found.counts[BROKEN] == 0, found.errors
-    # of six at once, two were with each replica, and only streams that had begun are lost
-    assert found.counts[REFUSED] <= 2, found.errors
+    # of six at once three are streams, and only those that the machine had begun are lost
+    assert found.counts[REFUSED] <= 3, found.errors
     assert found.counts[ANSWERED] + found.counts[REFUSED] == 60
     assert all(len(texts) == 1 for texts in found.texts.values())
     fleet.start(victim)
@@ -152,7 +156,7 @@ async def test_nobody_waits_for_a_replica_that_hangs(fleet: Fleet) -> None:
     )
     victim.signal("", signal.SIGCONT)
     assert found.counts[BROKEN] == 0, found.errors
-    assert found.counts[REFUSED] <= 2, found.errors
+    assert found.counts[REFUSED] <= 3, found.errors
     await asyncio.to_thread(fleet.await_replicas, 3)
 
 
@@ -163,7 +167,7 @@ async def test_answers_go_on_while_the_head_is_started_anew(fleet: Fleet) -> Non
 
     found = await during(Load([fleet.machines[1].url], 100, 6), 15, restart)
     assert found.counts[BROKEN] == 0, found.errors
-    assert found.counts[REFUSED] <= 2, found.errors
+    assert found.counts[REFUSED] <= 3, found.errors
     await asyncio.to_thread(fleet.await_replicas, 3)
     assert complete(fleet.head).status_code == 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+import msgspec
 import pytest
 
 from appliance.errors import ModelNotReady, PromptTooLong, WorkerLost
@@ -106,6 +107,13 @@ async def test_what_had_a_token_ends_with_the_error() -> None:
         await read()
     assert seen == [STARTED, HELLO]
     assert replicas.asked == ["a"]
+
+
+async def test_an_answer_in_one_piece_is_begun_anew_whatever_it_had() -> None:
+    client, replicas = model([STARTED, HELLO, LOST], [STARTED, HELLO, ENDED])
+    request = msgspec.structs.replace(REQUEST, is_whole=True)
+    assert [event async for event in client.generate(request)] == [STARTED, HELLO, ENDED]
+    assert replicas.asked == ["a", "b"]
 
 
 async def test_a_request_ends_three_replicas_at_most() -> None:
