@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -126,6 +127,6 @@ def _table(file: Path) -> tuple[dict[str, object], Path]:
 def _check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
         raise SetupError(
-            "A fleet needs Ray Serve, which is not installed: pip install 'appliance[fleet]', or "
-            "./install.sh --fleet."
+            "A fleet needs Ray Serve, which is not installed here. Install it beside the "
+            f"appliance: {sys.executable} -m pip install 'appliance[fleet]'"
         )

@@ -22,6 +22,7 @@ from appliance.fleet.routing import (
 from appliance.fleet.serving.wire import ReplicaState
 from appliance.protocol.health import WorkerState
 
+_MOST_RANKED = 16  # that Ray is told of a request: it asks again where none of them takes it
 _UNKNOWN_CELLS = 32_768  # that keep prefixes, before a replica has said how many it has
 _PROMPT_TOKEN_MS, _TOKEN_MS = 5.0, 50.0  # likewise
 
@@ -52,6 +53,7 @@ class Book:
         self._lock = threading.Lock()
         self._router = Router(policy, [])
         self._replicas: dict[str, _Replica] = {}
+        self._names: dict[int, str] = {}  # by their places in the router's list
         self._free: list[int] = []  # places in the router's list of replicas that are gone
         self._entries: dict[str, Entry] = {}
         self._next = 0
@@ -82,32 +84,39 @@ class Book:
             entry = self._entries.get(key)
             if entry is None:  # nobody waits for it any more
                 return [*candidates]
-            known = {name: self._replicas.get(name) or self._add(name) for name in candidates}
-            usable = {
-                name: each
-                for name, each in known.items()
-                if name not in entry.excluded and _answers(each)
-            }
-            at_first = self._first(entry, usable or known)
-            rest = sorted(
-                (name for name in known if name != at_first),
-                key=lambda name: (
-                    name not in usable,
-                    self._router.nodes[known[name].at].num_waiting_tokens,
-                    name,
-                ),
-            )
-            ranked = ([] if at_first is None else [at_first]) + rest
+            first = self._soonest(entry, candidates)
+            others = [name for name in candidates if name != first and name in self._replicas]
+            if len(others) <= _MOST_RANKED:
+                others.sort(key=lambda name: self._next_best(entry, name))
+            ranked = ([] if first is None else [first]) + others[:_MOST_RANKED]
             if ranked:
-                self._go(entry, ranked[0], known[ranked[0]])
+                self._go(entry, ranked[0], self._replicas[ranked[0]])
             return ranked
 
-    def _first(self, entry: Entry, usable: Mapping[str, _Replica]) -> str | None:
-        up = {each.at: name for name, each in usable.items()}
+    def _soonest(self, entry: Entry, candidates: Sequence[str]) -> str | None:
+        """The one that answers soonest of those that answer, if any does, else of all. Of a
+        thousand none is looked at by name, unless some are not to be chosen.
+        """
+        if not entry.excluded and len(candidates) == len(self._replicas):
+            chosen = self._router.choose(entry.prints, entry.num_tokens)
+            if chosen is not None and self._names[chosen] in candidates:
+                return self._names[chosen]
+        known = {name: self._replicas.get(name) or self._add(name) for name in candidates}
+        usable = [
+            each.at for name, each in known.items() if name not in entry.excluded and _answers(each)
+        ]
+        up = set(usable or [each.at for each in known.values()])
         for at, node in enumerate(self._router.nodes):
             node.is_up = at in up
         chosen = self._router.choose(entry.prints, entry.num_tokens)
-        return None if chosen is None else up[chosen]
+        for each in self._replicas.values():
+            self._router.nodes[each.at].is_up = _answers(each)
+        return None if chosen is None else self._names[chosen]
+
+    def _next_best(self, entry: Entry, name: str) -> tuple[bool, int, str]:
+        replica = self._replicas[name]
+        is_last = name in entry.excluded or not _answers(replica)
+        return is_last, self._router.nodes[replica.at].num_waiting_tokens, name
 
     def went(self, key: str, name: str) -> None:
         """It was taken by this replica, which may be another one than the first choice."""
@@ -184,16 +193,19 @@ class Book:
             at = len(self._router.nodes)
             self._router.nodes.append(node)
         replica = self._replicas[name] = _Replica(at)
+        self._names[at] = name
         return replica
 
     def _remove(self, name: str) -> None:
         at = self._replicas.pop(name).at
         self._router.nodes[at].is_up = False
+        del self._names[at]
         self._free.append(at)
 
     def _describe(self, replica: _Replica, state: ReplicaState) -> None:
         node, is_first = self._router.nodes[replica.at], replica.state is None
         replica.state = state
+        node.is_up = _answers(replica)
         if is_first and state.info is not None:
             node.known = KnownPrefixes(state.info.kv_cells // BLOCK_TOKENS)
         if state.prompt_token_ms:
