@@ -60,6 +60,8 @@ def ray_variables(token: Path, state_dir: Path | None = None) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # or what computes would give way to everything else on its machine
+        "RAY_worker_niceness": "0",
     }
     if state_dir is not None:
         variables["RAY_gcs_storage"] = "rocksdb"

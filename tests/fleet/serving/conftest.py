@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from collections.abc import Iterator
 
@@ -23,3 +24,10 @@ def fleet() -> Iterator[Fleet]:
         fleet.start()
         fleet.await_replicas(3)
         yield fleet
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_open() -> Iterator[None]:
+    """What a test has left open is found at that test, not at whichever comes later."""
+    yield
+    gc.collect()
