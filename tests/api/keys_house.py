@@ -14,6 +14,7 @@ from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.usage.log import UsageLog
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, http_to
 from tests.gateway.accounts.clock import Clock
@@ -29,7 +30,7 @@ class KeysHouse:
         self.clock = Clock()
         self.accounts = Accounts(folder, key_file, clocks=self.clock.clocks)
         database = Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)
-        self.usage = UsageLog(database, wall_clock=self.clock.clocks.unix_s)
+        self.usage = UsageLog(UsageFile(database), wall_clock=self.clock.clocks.unix_s)
         model = ServedModel(id="novels", client=ScriptedClient(*ANSWER), created=CREATED)
         self.app = create_app(
             Gateway(

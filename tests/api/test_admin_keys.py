@@ -19,6 +19,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.report import Prices
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, http_to
 from tests.gateway.accounts.made_keys import MadeKeys
@@ -56,7 +57,7 @@ class House:
 @pytest.fixture
 async def house() -> AsyncGenerator[House, None]:
     database = Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)
-    usage = UsageLog(database, prices=Prices())
+    usage = UsageLog(UsageFile(database), prices=Prices())
     house = House(usage)
     await house.ask()
     yield house

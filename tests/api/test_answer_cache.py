@@ -22,6 +22,7 @@ from appliance.gateway.answer_cache.caches import Caches
 from appliance.gateway.answer_cache.vectors import EmbeddingCache
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.usage.log import UsageLog
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from appliance.protocol.events import (
     Delta,
@@ -229,7 +230,7 @@ async def test_vectors_are_the_same(caches: Caches, path: str, field: str) -> No
 
 
 async def test_hits_are_counted_and_cost_nothing(caches: Caches) -> None:
-    usage = UsageLog(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE))
+    usage = UsageLog(UsageFile(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)))
     gateway = gateway_of(client_of(*WORDS), caches, usage=usage)
     app = create_app(gateway)
     await posted_twice(app, "/v1/completions", TEXT)

@@ -13,6 +13,7 @@ from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.report import Prices
+from appliance.gateway.usage.rows import UsageFile
 from appliance.gateway.usage.tables import MIGRATIONS
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
 
@@ -20,7 +21,7 @@ from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, ht
 @pytest.fixture
 async def usage() -> AsyncGenerator[UsageLog, None]:
     usage = UsageLog(
-        Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE),
+        UsageFile(Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)),
         prices=Prices(price_per_hour=1.0),
     )
     yield usage

@@ -137,16 +137,15 @@ class Fleet:
     def ray(self) -> str:
         return f"{self.head.address}:{RAY_PORT}"
 
-    def await_replicas(self, num: int, machine: Machine | None = None) -> None:
-        """Until the door of a machine knows so many that answer."""
-        at = machine or self.head
+    def await_replicas(self, num: int) -> None:
+        """Until the door of every machine knows so many that answer."""
 
-        def are_there() -> bool:
-            record = httpx.get(f"{at.url}/v1/models", timeout=5).json()["data"][0]
+        def are_there(machine: Machine) -> bool:
+            record = httpx.get(f"{machine.url}/v1/models", timeout=5).json()["data"][0]
             ready = [each for each in record.get("replicas", ()) if each["state"] == "ready"]
             return len(ready) == num
 
-        self._await(are_there, f"{num} replicas at {at.name}")
+        self._await(lambda: all(map(are_there, self.machines)), f"{num} replicas at every door")
 
     def _run(self, machine: Machine, *arguments: str) -> None:
         machine.run("fleet", *arguments, environment=self._environment)
