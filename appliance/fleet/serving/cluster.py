@@ -32,6 +32,7 @@ _LOOK_S = 1.0
 _ATTEMPTS = 3  # Ray gives its parts 15 s to start, which a busy machine does not always keep to
 # what nobody uses here, each a process: a page, and what adds machines of a cloud
 _HEAD_WITHOUT = ("--include-dashboard=false", "--no-monitor")
+_WRONG_TOKEN = "InvalidAuthToken"  # in what Ray says then
 _UP = "will now block forever"  # what `ray start --block` says once its node is one
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -116,7 +117,7 @@ def join(address: str, variables: Mapping[str, str], stopping: threading.Event) 
     """This machine is a node of the fleet whose head is at `address`, until `stopping` is set.
     Where the head is away for long, the node ends itself: then it joins anew.
 
-    Raises `SetupError` where nobody is there at first.
+    Raises `SetupError` where nobody is there at first, or the token is another fleet's.
     """
     if not is_there(address):
         raise SetupError(
@@ -130,6 +131,11 @@ def join(address: str, variables: Mapping[str, str], stopping: threading.Event) 
             if node.await_up():
                 _log.info("joined the fleet at %s", address)
                 node.await_end(stopping)
+            elif _WRONG_TOKEN in node.last_words:
+                raise SetupError(
+                    f"The head at {address} does not know this token. Copy {TOKEN_FILE} from its "
+                    "state directory again."
+                )
             if not stopping.is_set():
                 _log.warning("left the fleet, and joins it again: %s", node.last_words)
         finally:

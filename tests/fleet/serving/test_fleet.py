@@ -175,36 +175,33 @@ async def test_answers_go_on_while_the_head_is_started_anew(fleet: Fleet) -> Non
 # --- keys: behind everything else, for from the first key on nobody is let in without one ---
 
 
-async def test_a_key_and_its_limits_hold_at_every_door(fleet: Fleet) -> None:
+def test_a_key_and_its_limits_hold_at_every_door(fleet: Fleet) -> None:
     """What is taken at one door is missing at the others, a second or two later."""
     key = keys(fleet, "create", "ann", "--tokens-per-day", "60").split()[-1]
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(timeout=60, headers=headers) as http:
+    with httpx.Client(timeout=60, headers=headers) as http:
         left = []
         for machine in fleet.machines:  # each takes 5 tokens of a prompt and 12 of an answer
-            await until_left(http, fleet, 60 - 17 * len(left))
-            answer = await http.post(f"{machine.url}/v1/completions", json=BODY)
+            until_left(http, fleet, 60 - 17 * len(left))
+            answer = http.post(f"{machine.url}/v1/completions", json=BODY)
             left.append(answer.json()["usage"]["total_tokens"])
-        await until_left(http, fleet, 60 - 17 * 3)
+        until_left(http, fleet, 60 - 17 * 3)
         refused = [
-            await http.post(f"{machine.url}/v1/completions", json=BODY)
-            for machine in fleet.machines
+            http.post(f"{machine.url}/v1/completions", json=BODY) for machine in fleet.machines
         ]
-        usage = (await http.get(f"{fleet.head.url}/usage?by=key")).json()
+        usage = http.get(f"{fleet.head.url}/usage?by=key").json()
     assert left == [17] * 3
     assert [each.status_code for each in refused] == [429] * 3
     assert "9 are left until 00:00 UTC" in refused[0].json()["error"]["message"]
-    assert (
-        await httpx.AsyncClient().post(f"{fleet.head.url}/v1/completions", json=BODY)
-    ).status_code == 401
+    assert complete(fleet.head).status_code == 401
     assert usage["total"]["completion_tokens"] == 36
 
 
-async def until_left(http: httpx.AsyncClient, fleet: Fleet, num: int) -> None:
+def until_left(http: httpx.Client, fleet: Fleet, num: int) -> None:
     """Until every door says that the key has so many tokens left today."""
     for machine in fleet.machines:
         while True:
-            response = await http.get(f"{machine.url}/v1/models")
+            response = http.get(f"{machine.url}/v1/models")
             if response.headers.get("x-ratelimit-remaining-tokens-day") == str(num):
                 break
-            await asyncio.sleep(0.1)
+            time.sleep(0.1)
