@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -80,7 +81,8 @@ class Server:
         """Kills what is left."""
         if self.process.poll() is None:
             for child in psutil.Process(self.process.pid).children(recursive=True):
-                child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself just now
+                    child.kill()
             self.process.kill()
             self.process.wait()
         self._reader.join()
