@@ -50,7 +50,8 @@ class ApplianceError(Exception):
 
 
 def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
-    found = {cls.code: cls}
+    """A class without a code of its own is its parent's where it crosses processes."""
+    found = {cls.code: cls} if "code" in vars(cls) else {}
     for child in cls.__subclasses__():
         found.update(_walk(child))
     return found

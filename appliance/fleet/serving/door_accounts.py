@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Protocol
 
-from appliance.errors import ApplianceError, StorageFailed
+from appliance.errors import StorageFailed, Unavailable
 from appliance.fleet.serving.owner import DoorReport, OwnerNews, UsageRow
 from appliance.fleet.serving.shared_counts import Elsewhere, Total
 from appliance.gateway.accounts.admission import Admission
@@ -31,11 +31,8 @@ INTERVAL_S = 1.0
 _MAX_KEPT = 10_000  # rows of usage, while the owner is away
 
 
-class OwnerAway(ApplianceError):
+class OwnerAway(Unavailable):
     """The owner cannot be asked now."""
-
-    status = 503
-    code = "unavailable"
 
 
 class OwnerCalls(Protocol):

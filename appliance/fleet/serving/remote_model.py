@@ -37,7 +37,7 @@ _LAST = (Finished, AskResult, EmbedResult)
 
 
 class ReplicaLost(WorkerLost):
-    """The machine, the process or the way to it is gone."""
+    """The machine, the process, its worker or the way to it is gone."""
 
 
 class ReplicaCalls(Protocol):
@@ -164,7 +164,10 @@ class RemoteModel:
                     continue
                 answer = decode_answer(data)
                 if isinstance(answer, Refused):
-                    raise from_record(answer.error)
+                    error = from_record(answer.error)
+                    if isinstance(error, WorkerLost):  # the replica's, which starts another one
+                        raise ReplicaLost(error.message)
+                    raise error
                 for message in answer.events:
                     has_ended = isinstance(message, _LAST)
                     yield message

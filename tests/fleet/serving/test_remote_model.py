@@ -143,6 +143,13 @@ async def test_what_a_replica_refuses_is_refused_once() -> None:
     assert replicas.asked == ["a"]
 
 
+async def test_a_worker_that_is_lost_there_is_a_replica_that_is_lost() -> None:
+    lost = encode(Refused(WorkerLost("it died").record()))
+    client, replicas = model([STARTED, lost], [STARTED, HELLO, ENDED])
+    assert await events_of(client) == [STARTED, HELLO, ENDED]
+    assert replicas.asked == ["a", "b"]
+
+
 async def test_where_there_is_no_replica_that_is_said() -> None:
     book = Book(Policy.PREFIX)
 
