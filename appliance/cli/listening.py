@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from appliance.api.app import create_app
+from appliance.api.door.hosts import names_to_check
 from appliance.api.transport.connection import patient
 from appliance.api.transport.websocket.protocol import BoundedWebSocket
 from appliance.cli.network import unix_socket
@@ -71,9 +72,8 @@ def allow_many_files() -> None:
 
 
 def allowed_names(settings: ServerOptions, admission: Admission) -> tuple[str, ...] | None:
-    """None: the name that a request gives for this server is not looked at."""
-    is_open = is_loopback(settings.host) and not admission.requires_key
-    return (*settings.allowed_host, settings.host) if is_open or settings.allowed_host else None
+    """See `names_to_check`."""
+    return names_to_check(settings.host, settings.allowed_host, requires_key=admission.requires_key)
 
 
 def http_config(

@@ -40,6 +40,17 @@ class HostNames:
         return bool(self._endings) and name.endswith(self._endings)
 
 
+def names_to_check(
+    host: str, allowed: Collection[str], *, requires_key: bool
+) -> tuple[str, ...] | None:
+    """For `HostNames`, of a server that listens on `host`. None: the name that a request gives
+    for this server is not looked at. Where everybody on this machine may ask, it is, for web
+    pages are among them (DNS rebinding).
+    """
+    is_open = is_loopback(host) and not requires_key
+    return (*allowed, host) if is_open or allowed else None
+
+
 def name_of(host: str) -> str:
     """`Localhost:8080` -> `localhost`, `[::1]:8080` -> `::1`."""
     name, colon, port = host.strip().rpartition(":")

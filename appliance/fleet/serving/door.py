@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from appliance.api.app import create_app
+from appliance.api.door.hosts import names_to_check
 from appliance.errors import ApplianceError
 from appliance.fleet.serving.book import book_of
 from appliance.fleet.serving.door_accounts import DoorAccounts, OwnerAway, OwnerCalls
@@ -104,7 +105,11 @@ class DoorGateway:
             max_body_bytes=self._config.max_body_bytes,
             client_timeout_s=settings.client_timeout_s,
             sse_keep_alive_s=settings.sse_keep_alive_s,
-            allowed_hosts=settings.allowed_host or None,
+            allowed_hosts=names_to_check(
+                settings.host,
+                settings.allowed_host,
+                requires_key=self._accounts.admission.requires_key,
+            ),
             allowed_origins=settings.allow_origin,
             strict_parameters=settings.strict_parameters,
             logs_prompts=settings.log_prompts,

@@ -1,0 +1,61 @@
+"""A door: the API and the gateway of a server, around models that are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from appliance.fleet.serving.door import DoorConfig, DoorGateway, FleetModel
+from appliance.fleet.serving.owner import Owner
+from appliance.fleet.serving.settings import FleetTable
+from appliance.fleet.serving.wire import AtDoor
+
+
+class Nobody:
+    """Implements `ReplicaCalls`: there is no replica."""
+
+    async def answer(
+        self, key: str, payload: bytes, at_door: AtDoor
+    ) -> AsyncGenerator[bytes, None]:
+        for nothing in ():
+            yield nothing
+
+
+@asynccontextmanager
+async def door(folder: Path, **table: Any) -> AsyncGenerator[httpx.AsyncClient, None]:
+    table = {**table, "state_dir": str(folder)}
+    config = DoorConfig(
+        models=[FleetModel(id="m", deployment="model-m")],
+        fleet=FleetTable(),
+        table=table,
+        folder=str(folder),
+        max_body_bytes=1 << 20,
+    )
+    owner = Owner(table, str(folder))
+    made = DoorGateway(config, {"model-m": Nobody()}, owner)
+    transport = httpx.ASGITransport(made.app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        yield http
+    await owner.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "status"),
+    [
+        ({}, "127.0.0.1:8080", 200),
+        ({}, "rebound.example.org", 403),
+        ({"allowed_host": ["llm.example.org"]}, "llm.example.org", 200),
+        ({"host": "0.0.0.0", "insecure": True}, "anything.example.org", 200),
+    ],
+)
+async def test_names_are_checked_as_by_a_server(
+    tmp_path: Path, table: dict[str, Any], name: str, status: int
+) -> None:
+    async with door(tmp_path, **table) as http:
+        response = await http.get("/v1/models", headers={"Host": name})
+    assert response.status_code == status
