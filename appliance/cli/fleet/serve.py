@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from appliance.cli.catalog.auto import with_auto
 from appliance.cli.listening import base_url
 from appliance.cli.serve import check_closed
@@ -22,6 +24,7 @@ from appliance.errors import ApplianceError, BadSettings, SetupError
 from appliance.fleet.serving import cluster
 from appliance.fleet.serving.settings import node_settings, read_fleet_file
 from appliance.gateway.accounts.accounts import Accounts
+from appliance.gateway.accounts.key_file import FileKeys
 from appliance.launch.names import named_models
 from appliance.logs import log_to_stderr
 from appliance.settings import ServeSettings
@@ -36,10 +39,11 @@ _LOOK_S = 5.0  # between two looks at which nodes there are
 def serve(file: Path) -> int:
     """Serves until SIGTERM or SIGINT; SIGHUP reads `file` again. Raises `SetupError`."""
     _check_ray()
-    settings = node_settings(*_table(file))
+    found = read_fleet_file(file)
+    settings = node_settings(found.table, Path(found.folder))
     log_to_stderr(settings.log_level, settings.log_format)
     check_closed(settings, Accounts(settings.state_dir, settings.api_key_file))
-    address = read_fleet_file(file).fleet.ray
+    address = found.fleet.ray
     cluster.parts_of(address)
     token = cluster.token_file(settings.state_dir)
     variables = cluster.ray_variables(token, settings.state_dir)
@@ -116,12 +120,16 @@ def _plan(file: Path) -> FleetPlan:
             f"[fleet.replicas] in {file}: there is no model {min(unknown)!r}. The models are: "
             f"{names}."
         )
-    return FleetPlan(file=found, settings=settings, models=models)
-
-
-def _table(file: Path) -> tuple[dict[str, object], Path]:
-    found = read_fleet_file(file)
-    return found.table, Path(found.folder)
+    # what was chosen here, nodes are told: on each, `auto` or nothing may mean another model
+    named = settings.model or (models[0].spec.argument,)
+    table = {**found.table, "model": list(named)}
+    key_file = settings.api_key_file
+    return FleetPlan(
+        file=msgspec.structs.replace(found, table=table),
+        settings=settings,
+        models=models,
+        file_keys=() if key_file is None else FileKeys.from_file(key_file).digests,
+    )
 
 
 def _check_ray() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -62,9 +63,14 @@ def deployment_name(model_id: str) -> str:
 
 
 def application(
-    file: FleetFile, models: list[FleetModel], *, max_body_bytes: int, num_nodes: int
+    file: FleetFile,
+    models: list[FleetModel],
+    *,
+    owned: tuple[Path, tuple[bytes, ...]],
+    max_body_bytes: int,
+    num_nodes: int,
 ) -> Application:
-    """For `serve.run`."""
+    """For `serve.run`. `owned`: what `Owner` takes."""
     handles = {model.deployment: _replicas(file, model, num_nodes) for model in models}
     config = DoorConfig(
         models=models,
@@ -84,14 +90,14 @@ def application(
         graceful_shutdown_timeout_s=30.0,
     )
     owner: Any = serve.deployment(OwnerReplica).options(
-        **_as("owner", (file.table, file.folder)),
+        **_as("owner", owned),
         num_replicas=1,
         max_ongoing_requests=_MANY,
         ray_actor_options={"num_cpus": 0, "resources": {_HEAD: 0.001}},
         health_check_period_s=2.0,
         health_check_timeout_s=5.0,
     )
-    return door.bind(config, handles, owner.bind(file.table, file.folder))
+    return door.bind(config, handles, owner.bind(*owned))
 
 
 def _replicas(file: FleetFile, model: FleetModel, num_nodes: int) -> Application:

@@ -34,6 +34,7 @@ class FleetPlan:
     file: FleetFile
     settings: ServeSettings
     models: tuple[NamedModel, ...]
+    file_keys: tuple[bytes, ...] = ()  # digests of those of `api_key_file`
 
 
 class Deployment:
@@ -43,7 +44,7 @@ class Deployment:
         self._read = read
         self._plan = read()
         self._num_nodes = 0
-        self._seen_s: dict[str, float] = {}  # when each node was there last
+        self._seen_s: dict[str, float] = {}  # when each machine was there last, by address
 
     def begin(self) -> None:
         """Raises `SetupError` where what is deployed does not come up."""
@@ -60,8 +61,7 @@ class Deployment:
                 "ssl_keyfile": None if settings.tls_key is None else str(settings.tls_key),
             },
         )
-        self._num_nodes = self._count_nodes()
-        self._deploy()
+        self._deploy(plan, self._count_nodes())
 
     def look(self) -> None:
         """Nodes that came have replicas of their own, those that are gone for good are not
@@ -70,23 +70,21 @@ class Deployment:
         num_nodes = self._count_nodes()
         if num_nodes != self._num_nodes:
             _log.info("the fleet has %d nodes now", num_nodes)
-            self._num_nodes = num_nodes
-            self._deploy()
+            self._deploy(self._plan, num_nodes)
 
     def reload(self) -> None:
         """What has changed in the file is rolled out, replica after replica. Raises
         `SetupError`; then everything is as before.
         """
-        self._plan = self._read()
-        self._deploy()
+        self._deploy(self._read(), self._num_nodes)
 
     def end(self) -> None:
         """Answers in flight may come to their end."""
         serve.shutdown()
         ray.shutdown()
 
-    def _deploy(self) -> None:
-        plan = self._plan
+    def _deploy(self, plan: FleetPlan, num_nodes: int) -> None:
+        """What is to be deployed is known again only once it is, so that it is tried again."""
         models = [
             FleetModel(
                 id=model.id,
@@ -99,17 +97,20 @@ class Deployment:
         deployed = application(
             plan.file,
             models,
+            owned=(plan.settings.state_dir, plan.file_keys),
             max_body_bytes=plan.settings.max_body_bytes or MAX_BODY_BYTES,
-            num_nodes=self._num_nodes,
+            num_nodes=num_nodes,
         )
         try:
             serve.run(deployed, name=NAME, route_prefix="/")
         except RuntimeError as error:
             raise SetupError(f"The fleet did not come up. {error}") from error
+        self._plan, self._num_nodes = plan, num_nodes
 
     def _count_nodes(self) -> int:
+        """By their addresses: a machine that comes back is another node to Ray, which may not
+        know yet that the former one is gone.
+        """
         now_s = time.monotonic()
-        for node in ray.nodes():
-            if node["Alive"]:
-                self._seen_s[node["NodeID"]] = now_s
+        self._seen_s |= {node["NodeManagerAddress"]: now_s for node in ray.nodes() if node["Alive"]}
         return sum(now_s - seen_s < _GONE_S for seen_s in self._seen_s.values())

@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from appliance.fleet.serving.settings import node_settings
 from appliance.fleet.serving.shared_counts import SharedCounts, Total
-from appliance.gateway.accounts.key_file import FileKeys
 from appliance.gateway.accounts.key_records import FILE_NAME, KeyRecord
 from appliance.gateway.accounts.key_store import KeyStore
 from appliance.gateway.accounts.used import Clocks
@@ -58,16 +55,16 @@ class OwnerNews:
 class Owner:
     """Of one fleet."""
 
-    def __init__(self, table: Mapping[str, Any], folder: str) -> None:
-        """Raises `BadSettings`, `BadDatabase` and `StorageFailed`."""
-        settings = node_settings(table, Path(folder))
+    def __init__(self, state_dir: Path, file_keys: Sequence[bytes]) -> None:
+        """`file_keys`: digests of those of `api_key_file`, as the head has read it. Raises
+        `BadDatabase` and `StorageFailed`.
+        """
         self._clocks = Clocks()
-        self._keys = KeyStore(settings.state_dir / FILE_NAME, lambda: self._clocks.day)
+        self._keys = KeyStore(state_dir / FILE_NAME, lambda: self._clocks.day)
         self._on_disk = self._keys.read_first()
-        path = settings.api_key_file
-        self._file_keys = FileKeys() if path is None else FileKeys.from_file(path)
+        self._file_keys = file_keys
         self._counts = SharedCounts()
-        self._usage = UsageFile.in_folder(settings.state_dir)
+        self._usage = UsageFile.in_folder(state_dir)
         self._serials: dict[str, int] = {}
         self._reading = asyncio.Lock()
 
@@ -89,7 +86,7 @@ class Owner:
             epoch=self._counts.epoch,
             elsewhere=self._counts.report(report.door, report.totals),
             keys=() if known is None else known.records,
-            file_keys=self._file_keys.digests,
+            file_keys=self._file_keys,
             day=self._clocks.day,
             day_tokens=day_tokens,
         )

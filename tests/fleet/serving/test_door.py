@@ -28,7 +28,6 @@ class Nobody:
 
 @asynccontextmanager
 async def door(folder: Path, **table: Any) -> AsyncGenerator[httpx.AsyncClient, None]:
-    table = {**table, "state_dir": str(folder)}
     config = DoorConfig(
         models=[FleetModel(id="m", deployment="model-m")],
         fleet=FleetTable(),
@@ -36,7 +35,7 @@ async def door(folder: Path, **table: Any) -> AsyncGenerator[httpx.AsyncClient, 
         folder=str(folder),
         max_body_bytes=1 << 20,
     )
-    owner = Owner(table, str(folder))
+    owner = Owner(folder, ())
     made = DoorGateway(config, {"model-m": Nobody()}, owner)
     transport = httpx.ASGITransport(made.app())
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from appliance.fleet.serving.door_accounts import DoorAccounts, OwnerAway
 from appliance.fleet.serving.owner import DoorReport, Owner, OwnerNews
 from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.accounts.key_file import FileKeys
 from appliance.gateway.usage.counts import Counts
 from appliance.gateway.usage.keys import KeyUse
 from appliance.gateway.usage.query import UsageQuery
@@ -56,9 +57,8 @@ async def key_of(folder: Path, name: str, **terms: Any) -> str:
 
 
 @asynccontextmanager
-async def an_owner(folder: Path, **table: Any) -> AsyncGenerator[Owner, None]:
-    settings: Mapping[str, Any] = {"state_dir": str(folder), **table}
-    owner = Owner(settings, str(folder))
+async def an_owner(folder: Path, file_keys: Sequence[bytes] = ()) -> AsyncGenerator[Owner, None]:
+    owner = Owner(folder, file_keys)
     try:
         yield owner
     finally:
@@ -99,7 +99,7 @@ async def test_a_key_of_the_head_opens_every_door_and_none_is_open_without(tmp_p
 async def test_keys_of_a_file_open_every_door(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     file.write_text("first-key\n")
-    async with an_owner(tmp_path, api_key_file=str(file)) as owner:
+    async with an_owner(tmp_path, FileKeys.from_file(file).digests) as owner:
         made, _ = await door(owner)
         assert (await enter(made, "first-key")).is_admin
 
