@@ -21,7 +21,7 @@ async def with_beats(
     reading: asyncio.Task[bytes | None] | None = None
     try:
         while True:
-            reading = reading or asyncio.create_task(_next(answers))
+            reading = reading or asyncio.create_task(next_of(answers))
             await asyncio.wait((reading,), timeout=interval_s)
             if not reading.done():
                 yield BEAT
@@ -37,6 +37,6 @@ async def with_beats(
         await answers.aclose()
 
 
-async def _next(answers: AsyncGenerator[bytes, None]) -> bytes | None:
-    """None at the end."""
+async def next_of(answers: AsyncGenerator[bytes, None]) -> bytes | None:
+    """What comes next, as a coroutine; None at the end."""
     return await anext(answers, None)

@@ -77,8 +77,8 @@ class Book:
                     self._describe(replica, state)
 
     def ranked(self, key: str, candidates: Sequence[str]) -> list[str]:
-        """These replicas, the best for the request first; those that were lost over it are
-        the last.
+        """Some of these replicas, the best for the request first; those that were lost over it
+        come last.
         """
         with self._lock:
             entry = self._entries.get(key)
@@ -86,7 +86,7 @@ class Book:
                 return [*candidates]
             first = self._soonest(entry, candidates)
             others = [name for name in candidates if name != first and name in self._replicas]
-            if len(others) <= _MOST_RANKED:
+            if len(others) <= _MOST_RANKED or entry.excluded:
                 others.sort(key=lambda name: self._next_best(entry, name))
             ranked = ([] if first is None else [first]) + others[:_MOST_RANKED]
             if ranked:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from appliance.errors import ModelNotReady, StreamGone, WorkerLost, from_record
+from appliance.fleet.serving.beats import next_of
 from appliance.fleet.serving.book import Book, Entry
 from appliance.fleet.serving.prompts import prompt_prints
 from appliance.fleet.serving.states import health_of, info_of
@@ -182,7 +183,7 @@ class RemoteModel:
         """
         clock = asyncio.get_running_loop().time
         while True:
-            reading, began_s = asyncio.ensure_future(_next(answers)), clock()
+            reading, began_s = asyncio.ensure_future(next_of(answers)), clock()
             try:
                 while not reading.done():
                     await asyncio.wait((reading,), timeout=self._patience.look_s)
@@ -207,8 +208,3 @@ class RemoteModel:
             raise ReplicaLost(
                 f"The replica that answered was not heard of for {self._patience.silence_s:g} s."
             )
-
-
-async def _next(answers: AsyncGenerator[bytes, None]) -> bytes | None:
-    """None at the end."""
-    return await anext(answers, None)
