@@ -14,10 +14,12 @@ into one.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from appliance.settings import ServeSettings
+from appliance.settings.options import Parser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +43,25 @@ class RawCommand:
     summary: str
     run_raw: Callable[[list[str]], int]
     parsers: Callable[[], list[argparse.ArgumentParser]]  # its own, and those of its subcommands
+
+
+def argument_type(parser: Parser) -> Callable[[str], Any]:
+    """What argparse reads a flag's value with that is read as an option's."""
+
+    def read(text: str) -> Any:
+        try:
+            return parser.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be {parser.allowed} (got {text!r})") from error
+
+    return read
+
+
+def add_action(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> None:
+    """The first word behind a command's name: which of these it is to do, and what each is."""
+    parser.add_argument(
+        "action",
+        choices=actions,
+        metavar="ACTION",
+        help="; ".join(f"{name}: {what}" for name, what in actions.items()),
+    )

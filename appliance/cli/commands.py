@@ -12,7 +12,7 @@ import argparse
 
 from appliance.cli.bench.commands import BENCH_COMMANDS
 from appliance.cli.chat.commands import CHAT_COMMANDS
-from appliance.cli.command import Command, RawCommand
+from appliance.cli.command import Command, RawCommand, argument_type
 from appliance.cli.completion.commands import COMPLETION_COMMANDS
 from appliance.cli.fleet.commands import FLEET_COMMANDS
 from appliance.cli.keys.arguments import add_key_arguments
@@ -46,22 +46,13 @@ def _tune(settings: ServeSettings, args: argparse.Namespace) -> int:
     return tune.run(settings, seconds=args.seconds, as_json=args.json)
 
 
-def _seconds(text: str) -> float:
-    """An argparse type."""
-    allowed = seconds(1, 3600)
-    try:
-        return float(str(allowed.read(text)))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {allowed.allowed} (got {text!r})") from error
-
-
 def _tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of tables"
     )
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=argument_type(seconds(1, 3600)),
         default=60.0,
         metavar="DURATION",
         help="How long to measure, not counting the time to load the model: seconds, or a duration "

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from appliance.cli.chat.commands import add_counts, positive
-from appliance.cli.command import Command
+from appliance.cli.command import Command, add_action
 from appliance.errors import BadSettings
 from appliance.settings import ServeSettings
 
@@ -45,12 +45,7 @@ def _above_zero(text: str) -> float:
 
 
 def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action",
-        choices=ACTIONS,
-        metavar="ACTION",
-        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
-    )
+    add_action(parser, ACTIONS)
     parser.add_argument(
         "what",
         nargs="?",
@@ -64,6 +59,10 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="join: a copy of the head's fleet-token (default: the one in the state directory)",
     )
+    _add_plan_flags(parser)
+
+
+def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--node",
         metavar="FILE",

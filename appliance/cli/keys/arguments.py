@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+from appliance.cli.command import add_action
 from appliance.gateway.accounts.caller import MAX_LIMIT, MAX_PRIORITY
 from appliance.settings.options import seconds
 
@@ -23,12 +24,7 @@ _MAX_S = 100 * 365.25 * 86_400
 
 
 def add_key_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action",
-        choices=ACTIONS,
-        metavar="ACTION",
-        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
-    )
+    add_action(parser, ACTIONS)
     parser.add_argument(
         "name",
         nargs="?",

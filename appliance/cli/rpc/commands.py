@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 
-from appliance.cli.command import Command
+from appliance.cli.command import Command, argument_type
 from appliance.settings import ServeSettings
 from appliance.settings.network_values import helper_address
 from appliance.settings.options import byte_count
@@ -23,28 +23,10 @@ def _rpc_worker(settings: ServeSettings, args: argparse.Namespace) -> int:
     )
 
 
-def _address(text: str) -> str:
-    """An argparse type."""
-    parser = helper_address()
-    try:
-        return str(parser.read(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {parser.allowed} (got {text!r})") from error
-
-
-def _bytes(text: str) -> int:
-    """An argparse type."""
-    parser = byte_count(0)
-    try:
-        return int(str(parser.read(text)))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {parser.allowed} (got {text!r})") from error
-
-
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen",
-        type=_address,
+        type=argument_type(helper_address()),
         default=_DEFAULT_LISTEN,
         metavar="HOST:PORT",
         help="This machine's address in a network that nobody else is in, and a port (default: "
@@ -52,7 +34,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cache-bytes",
-        type=_bytes,
+        type=argument_type(byte_count(0)),
         default=_DEFAULT_CACHE_BYTES,
         metavar="SIZE",
         help="How much of the disk may hold weights that were sent before, so that they need not "
