@@ -15,8 +15,8 @@ from dataclasses import asdict
 from appliance.cli.tables.device import as_text
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.budget import memory_budget
-from appliance.launch.helpers import find_helpers
 from appliance.launch.machine import list_gpus, with_bandwidth
+from appliance.launch.rpc_helpers import find_helpers
 from appliance.settings import ServeSettings
 
 

@@ -16,10 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from appliance.cli.checks import Check, CheckStatus
+from appliance.cli.checks import Check, CheckStatus, rpc_helpers
 from appliance.cli.checks import confinement as confinement_checks
 from appliance.cli.checks import cpu as cpu_checks
-from appliance.cli.checks import helpers as helper_checks
 from appliance.cli.checks import kernels as kernel_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
@@ -27,7 +26,7 @@ from appliance.cli.network.reaching import Address
 from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import ApplianceError
 from appliance.fit.machine.device import Device, measure_device
-from appliance.fit.machine.helpers import ask_helpers
+from appliance.fit.machine.rpc_helpers import ask_helpers
 from appliance.launch.cpu_paths import Examination, embedded_files, examine_cpu_paths, path_memory
 from appliance.launch.kernels import examine_kernels, kernel_memory
 from appliance.launch.machine import with_bandwidth
@@ -65,7 +64,7 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
     if settings.tls_cert is not None:
         service.append(service_checks.check_certificate(settings.tls_cert, time.time()))
     if settings.rpc:
-        service.append(helper_checks.check_helpers(ask_helpers(settings.rpc), settings.rpc))
+        service.append(rpc_helpers.check_helpers(ask_helpers(settings.rpc), settings.rpc))
     disk = machine_checks.check_disk(settings.models_dir)
     cpu = _examine_cpu(settings, device, how)
     checks = [

@@ -92,14 +92,10 @@ class SimulatedRunner:
         saved.num_bytes = (self._lengths.get(sequence_id, 0) - first) * self._cell_bytes
         return saved if 0 < saved.num_bytes <= max_bytes else None
 
-    def load_cells(  # the Protocol's; the rest of its arguments changes no length
-        self,
-        target_id: int,
-        data: bytes,  # noqa: ARG002
-        first: int,  # noqa: ARG002
-        last: int,
-        shift: int = 0,  # noqa: ARG002
+    def load_cells(
+        self, target_id: int, data: bytes, first: int, last: int, shift: int = 0
     ) -> bool:
+        del data, first, shift  # change no length, as `source_id` below
         self._lengths[target_id] = last
         return True
 
@@ -119,12 +115,8 @@ class SimulatedRunner:
 
     def move_sampler(self, source: int, target: int) -> None: ...
 
-    def copy_cells(
-        self,
-        source_id: int,  # noqa: ARG002
-        target_id: int,
-        num_tokens: int,
-    ) -> None:
+    def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
+        del source_id
         self._lengths[target_id] = num_tokens
 
     def remove_cells(self, sequence_id: int) -> None:

@@ -21,10 +21,10 @@ from appliance.launch.cpu_paths import path_memory
 from appliance.launch.drafts import in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
-from appliance.launch.fallback.helpers import HelperFallback
 from appliance.launch.fallback.kernels import KernelFallback
 from appliance.launch.fallback.quantization import QuantizationFallback, Way
 from appliance.launch.fallback.replanning import Replanning
+from appliance.launch.fallback.rpc_helpers import HelperFallback
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.kernels import kernel_memory
 from appliance.launch.machine import measure_machine

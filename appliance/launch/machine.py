@@ -15,8 +15,8 @@ from appliance.fit.machine.bandwidth import BandwidthKey, BandwidthMemory
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.offload import ALL_LAYERS, usable_gpus
 from appliance.launch.cpu_paths import cpu_paths
-from appliance.launch.helpers import find_helpers
 from appliance.launch.kernels import kernel_use
+from appliance.launch.rpc_helpers import find_helpers
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
 from appliance.llama.checks import CpuPaths, LibraryInfo, inspect_library, may_have_gpus

@@ -9,7 +9,7 @@ import pytest
 
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import RPC, Accelerator, Link
-from appliance.fit.machine.helpers import HelperList
+from appliance.fit.machine.rpc_helpers import HelperList
 from appliance.launch import machine as launch_machine
 from appliance.launch.machine import GpuList, Machine, measure_machine
 from appliance.llama.checks import CpuPaths, LibraryInfo, NativeDevice, PathResult
@@ -112,8 +112,8 @@ HELPER = Accelerator(
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, found: HelperList, *, has_rpc: bool = True) -> None:
-    monkeypatch.setattr("appliance.launch.helpers.has_rpc", lambda: has_rpc)
-    monkeypatch.setattr("appliance.launch.helpers.ask_helpers", lambda _addresses: found)
+    monkeypatch.setattr("appliance.launch.rpc_helpers.has_rpc", lambda: has_rpc)
+    monkeypatch.setattr("appliance.launch.rpc_helpers.ask_helpers", lambda _addresses: found)
 
 
 def test_helpers_are_devices_and_our_kernels_stay(

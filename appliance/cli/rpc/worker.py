@@ -20,7 +20,7 @@ from appliance.cli.rpc.tensor_cache import TensorCache
 from appliance.cli.stop_signals import StopSignal, raise_on_stop_signals
 from appliance.errors import BadSettings, SetupError
 from appliance.fit.machine.device import measure_device
-from appliance.fit.machine.helpers import endpoint_of
+from appliance.fit.machine.rpc_helpers import endpoint_of
 from appliance.fit.machine.rpc_protocol import RpcError
 from appliance.fit.plan.budget import readable
 from appliance.llama.checks.child import describe_end

@@ -28,7 +28,7 @@ from appliance.fit.plan.kv_cache import CELL_PADDING, allows_kv_type, padded_cel
 from appliance.fit.plan.offload import Gpu, GpuOverrides, usable_gpus
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.placement import Placement, demand, ram_need
-from appliance.fit.plan.placing.helpers import ALL_FITS_HERE, NOBODY_HELPS, Helping
+from appliance.fit.plan.placing.rpc_helpers import ALL_FITS_HERE, NOBODY_HELPS, Helping
 from appliance.fit.plan.shape import ModelShape, read_shape
 from appliance.fit.plan.weights import repacked_types
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention

@@ -62,7 +62,12 @@ class _Memory:
         free, total = map(int, line.split())
         return free, total
 
-    def _tell(self, _device: int, free: ctypes._Pointer, total: ctypes._Pointer) -> None:  # type: ignore[type-arg]
+    def _tell(
+        self,
+        _device: int,
+        free: ctypes._Pointer[ctypes.c_size_t],
+        total: ctypes._Pointer[ctypes.c_size_t],
+    ) -> None:
         free[0], total[0] = self._free, self._total
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from appliance.errors import BadSettings
-from appliance.fit.machine.helpers import HelperList, ask_helpers
+from appliance.fit.machine.rpc_helpers import HelperList, ask_helpers
 from appliance.llama.checks.rpc import NOT_BUILT, has_rpc
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from appliance.errors import HelperLost
-from appliance.launch.fallback.helpers import HelperFallback
+from appliance.launch.fallback.rpc_helpers import HelperFallback
 from appliance.worker.crash import Crash, Remedy
 
 OTHERWISE = Remedy("something else")

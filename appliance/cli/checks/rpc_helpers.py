@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appliance.cli.checks import Check, CheckStatus
-from appliance.fit.machine.helpers import HelperList
+from appliance.fit.machine.rpc_helpers import HelperList
 from appliance.fit.plan.budget import readable
 
 _WAY_OUT = (

@@ -10,8 +10,8 @@ from appliance.fit.machine.accelerators import Link
 from appliance.fit.plan.footprint import BUSY_CODE_BYTES, Footprint
 from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.placement import Placement
-from appliance.fit.plan.placing.helpers import ALL_FITS_HERE, Helping
 from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.rpc_helpers import ALL_FITS_HERE, Helping
 from tests.fit.plan.placement_inputs import AUTO, MIB, MODEL, gpu
 
 OWN_SPEED = 20e9  # bytes/s

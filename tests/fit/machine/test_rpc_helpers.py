@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from appliance.fit.machine.accelerators import RPC
-from appliance.fit.machine.helpers import ask_helpers, endpoint_of
+from appliance.fit.machine.rpc_helpers import ask_helpers, endpoint_of
 from appliance.fit.machine.rpc_protocol import RpcConnection, RpcError
 from tests.fit.machine.fake_helper import FakeHelper, running
 
