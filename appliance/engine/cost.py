@@ -24,6 +24,8 @@ _BUCKETS: tuple[int, ...] = (
     *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
 LONG_RUN = 0.0005  # as `decay`: a line is the mean of its last thousands of steps
+# Of so many steps one teaches it: a mean needs no more, and it takes 13 microseconds.
+LONG_RUN_EVERY = 8
 _DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
 _SCATTER_DECAY = 0.01
 _CLAMP = 3.0  # one noisy step counts for at most so many times what was expected

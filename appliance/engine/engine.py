@@ -13,7 +13,7 @@ from itertools import islice
 from appliance.engine.cache.cells import Cells
 from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.engine.cache.keep_policy import KeepPolicy
-from appliance.engine.cost import LONG_RUN, StepCost, Work
+from appliance.engine.cost import LONG_RUN, LONG_RUN_EVERY, StepCost, Work
 from appliance.engine.curve import learn_curve
 from appliance.engine.drafting.drafter import Drafting, DraftUse
 from appliance.engine.limits import Limits
@@ -243,15 +243,14 @@ class Engine:
             self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
 
     def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
-        """Teaches the cost model what the step took.
-
-        For the next steps not from one of next tokens alone right after one of another kind,
-        which takes longer because of that; never from one that does more than compute rows.
+        """Teaches the cost model what the step took: not one that does more than compute rows,
+        nor, but in the long run, one of next tokens alone after another kind: these take longer.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
         if not (step.scored or step.does_more):
             shape = self._cost.shape(len(step.batch), step.num_attended, step.num_scanned)
-            self.long_cost.observe(shape, elapsed_ms)
+            if self.num_steps % LONG_RUN_EVERY == 0:
+                self.long_cost.observe(shape, elapsed_ms)
             if not is_plain or self._was_plain:
                 self._cost.observe(shape, elapsed_ms)
         self._was_plain = is_plain
