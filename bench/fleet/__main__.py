@@ -2,11 +2,12 @@
 of themselves.
 
     python -m bench.fleet run --nodes 2 --out OUT [MODEL]   # an idle machine, some minutes
+    python -m bench.fleet ray --nodes 2 --out OUT [MODEL]   # the same, of `appliance fleet serve`
     python -m bench.fleet compare OUT/*.json                # any time
     python -m bench.fleet scale --out FILE.svg              # what stands in front of many nodes
 
-`run` needs root, for the nodes' shares of the cores. It starts the nodes once for each
---policy, asks what a simulation of the same --seed asks, and writes OUT/POLICY-N.json.
+`run` and `ray` need root, for the nodes' shares of the cores. They start the nodes once for
+each --policy, ask what a simulation of the same --seed asks, and write OUT/POLICY-N.json.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.cli.bench.stream import RequestFailed
+from appliance.cli.bench.stream import Endpoint, RequestFailed
 from appliance.errors import BadSettings
 from appliance.fleet.capacity import seconds_per_request
 from appliance.fleet.demand import Demand
 from appliance.fleet.measured import REACH_MS
 from appliance.fleet.routing import Policy
-from bench.fleet import nodes, results, scale
-from bench.fleet.asking import Answered, Asking, idle_reach_ms
+from bench.fleet import nodes, on_ray, results, scale
+from bench.fleet.asking import Answered, Asking, Doors, RoutedHere, Way, idle_reach_ms
 from bench.fleet.results import Measured, NodeRecord
 from bench.fleet.shares import Share, machine_words, shares
 from bench.fleet.words import pieces, some_text, tokens_of
@@ -65,28 +67,59 @@ def _measure(given: argparse.Namespace, policy: Policy, found: list[Share]) -> M
         system_tokens=given.system,
         think_s=given.think_s,
     )
-    folder = given.out.resolve() / f"nodes-{given.nodes}"
-    flags = ("--ctx", str(given.ctx), "--slots", str(given.slots))
-    with nodes.fleet(given.model, found, folder, flags) as servers:
-        endpoints = [server.endpoint for server in servers]
-        words = pieces(tokens_of(some_text(), endpoints[0]))
-        known = nodes.measured(given.model, given.nodes, folder)
-        per_s = given.per_s or sum(given.busy / seconds_per_request(demand, n) for n in known)
-        asking = Asking(demand, endpoints, known, policy=policy, words=words, seed=given.seed)
-        answers: list[Answered] = asyncio.run(asking.run(given.requests, per_s))
-    after = nodes.measured(given.model, given.nodes, folder)
-    reach_ms = idle_reach_ms(answers) or REACH_MS
+    measure = _measure_on_ray if given.action == "ray" else _measure_nodes
+    per_s, answers, after = measure(given, policy, found, demand)
     return Measured(
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         machine=machine_words(),
+        num_nodes=len(found),
         cores=found[0].cores,
         policy=policy,
         demand=demand,
         per_s=per_s,
         seed=given.seed,
         answers=answers,
-        nodes=[NodeRecord.of(each, reach_ms) for each in after],
+        nodes=after,
     )
+
+
+def _measure_nodes(
+    given: argparse.Namespace, policy: Policy, found: list[Share], demand: Demand
+) -> tuple[float, list[Answered], list[NodeRecord]]:
+    """Requests a second, their answers, and what the nodes measured of themselves."""
+    folder = given.out.resolve() / f"nodes-{given.nodes}"
+    flags = ("--ctx", str(given.ctx), "--slots", str(given.slots))
+    with nodes.fleet(given.model, found, folder, flags) as servers:
+        endpoints = [server.endpoint for server in servers]
+        known = nodes.measured(given.model, given.nodes, folder)
+        per_s = given.per_s or sum(given.busy / seconds_per_request(demand, n) for n in known)
+        way = RoutedHere(policy, known, given.seed)
+        answers = _answers(given, demand, endpoints, way, per_s)
+    after = nodes.measured(given.model, given.nodes, folder)
+    reach_ms = idle_reach_ms(answers) or REACH_MS
+    return per_s, answers, [NodeRecord.of(each, reach_ms) for each in after]
+
+
+def _measure_on_ray(
+    given: argparse.Namespace, policy: Policy, found: list[Share], demand: Demand
+) -> tuple[float, list[Answered], list[NodeRecord]]:
+    """The same; the nodes keep to themselves what they measured."""
+    settings = {"ctx": given.ctx, "slots": given.slots}
+    with on_ray.fleet(given.model, found, policy, settings) as doors:
+        way = Doors(len(doors))
+        return given.per_s, _answers(given, demand, doors, way, given.per_s), []
+
+
+def _answers(
+    given: argparse.Namespace,
+    demand: Demand,
+    endpoints: Sequence[Endpoint],
+    way: Way,
+    per_s: float,
+) -> list[Answered]:
+    words = pieces(tokens_of(some_text(), endpoints[0]))
+    asking = Asking(demand, endpoints, way, words=words, seed=given.seed)
+    return asyncio.run(asking.run(given.requests, per_s))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +129,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    run = actions.add_parser("run", help="measure")
+    run = actions.add_parser("run", help="measure nodes")
+    _add_measure(run)
+    run.add_argument("--per-s", type=float, help="requests (default: by --busy)")
+    run.add_argument(
+        "--busy",
+        type=float,
+        default=0.6,
+        help="share of the nodes' time that requests take, by the formula (default: %(default)s)",
+    )
+    ray = actions.add_parser("ray", help="measure `appliance fleet serve`")
+    _add_measure(ray)
+    ray.add_argument("--per-s", type=float, required=True, help="requests")
+    _add_scale(actions.add_parser("scale", help="where routers and doors become the limit"))
+    compare = actions.add_parser("compare", help="simulate what was measured")
+    compare.add_argument("results", nargs="+", type=Path)
+    return parser
+
+
+def _add_measure(run: argparse.ArgumentParser) -> None:
     run.add_argument("model", nargs="?", type=model_file, default="smollm2-135m")
     run.add_argument("--out", type=Path, required=True)
     run.add_argument("--policy", nargs="+", default=["prefix"], choices=[p.value for p in Policy])
@@ -112,18 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--turns", 4),
     ):
         run.add_argument(flag, type=int, default=value, help="default: %(default)s")
-    run.add_argument("--per-s", type=float, help="requests (default: by --busy)")
-    run.add_argument(
-        "--busy",
-        type=float,
-        default=0.6,
-        help="share of the nodes' time that requests take, by the formula (default: %(default)s)",
-    )
     run.add_argument("--think-s", type=float, default=4.0, help="default: %(default)s")
-    _add_scale(actions.add_parser("scale", help="where routers and doors become the limit"))
-    compare = actions.add_parser("compare", help="simulate what was measured")
-    compare.add_argument("results", nargs="+", type=Path)
-    return parser
 
 
 def _add_scale(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""People who chat with a fleet: they ask when a simulation's people would, a router sends them
+"""People who chat with a fleet: they ask when a simulation's people would, a `Way` sends them
 where a fleet's would, and what each answer took is written down.
 
 Knows no process. The client computes on the nodes' cores, so it does little.
@@ -13,13 +13,14 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
 from appliance.cli.bench.stream import Endpoint, RequestFailed, StreamEvent, now_s
 from appliance.fleet.demand import Chat, Demand, Words, chats
 from appliance.fleet.measured import MeasuredNode
-from appliance.fleet.routing import Fingerprints, Policy, Router, fingerprints
+from appliance.fleet.routing import Policy, Router, fingerprints
 from appliance.fleet.simulation import Outcome, Served, routed_node
 
 PATH = "/completion"  # llama-server's: it takes token ids, and tells those of the answer
@@ -28,7 +29,7 @@ PATH = "/completion"  # llama-server's: it takes token ids, and tells those of t
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """A request as its client saw it, and what the node says of it."""
 
-    node: int
+    node: int  # or the door that was asked, where doors route
     arrived_s: float  # since the beginning
     first_s: float  # from then on
     total_s: float
@@ -115,26 +116,70 @@ def read_events(events: Sequence[StreamEvent], num_answer: int) -> TokenEvents:
     )
 
 
-class Asking:
-    """`demand` of the nodes at `endpoints`, so many requests a second.
+class Way(Protocol):
+    """To which endpoint each request goes."""
 
-    `known` is what was measured of the nodes before: what a router knows of them.
-    """
+    def choose(self, request_id: int, chat: int, prompt: list[int], num_answer: int) -> int: ...
+
+    def began(self, at: int, request_id: int) -> None:
+        """Its first token has come."""
+
+    def ended(self, at: int, request_id: int) -> None: ...
+
+
+class RoutedHere:
+    """By a router of the client's own, to nodes of which `known` was measured before."""
+
+    def __init__(self, policy: Policy, known: Sequence[MeasuredNode], seed: int) -> None:
+        self._router = Router(policy, [routed_node(node) for node in known], random.Random(seed))
+
+    def choose(self, request_id: int, chat: int, prompt: list[int], num_answer: int) -> int:
+        del chat
+        prints = fingerprints(prompt)
+        at = self._router.choose(prints, len(prompt))
+        assert at is not None, "all nodes are up"
+        self._router.routed(at, request_id, prints, len(prompt), num_answer)
+        return at
+
+    def began(self, at: int, request_id: int) -> None:
+        self._router.began(at, request_id)
+
+    def ended(self, at: int, request_id: int) -> None:
+        self._router.ended(at, request_id)
+
+
+class Doors:
+    """Of a fleet that routes itself: each chat has one door, as a client has an address."""
+
+    def __init__(self, num: int) -> None:
+        self._num = num
+
+    def choose(self, request_id: int, chat: int, prompt: list[int], num_answer: int) -> int:
+        del request_id, prompt, num_answer
+        return chat % self._num
+
+    def began(self, at: int, request_id: int) -> None:
+        """Doors know that."""
+
+    def ended(self, at: int, request_id: int) -> None:
+        """And that."""
+
+
+class Asking:
+    """`demand` of what is at `endpoints`, so many requests a second."""
 
     def __init__(
         self,
         demand: Demand,
         endpoints: Sequence[Endpoint],
-        known: Sequence[MeasuredNode],
+        way: Way,
         *,
-        policy: Policy,
         words: Words,
         seed: int = 1,
     ) -> None:
         self._demand = demand
         self._endpoints = endpoints
-        nodes = [routed_node(node) for node in known]
-        self._router = Router(policy, nodes, random.Random(seed))
+        self._way = way
         self._words = words
         self._seed = seed
         self._ids = itertools.count()
@@ -150,28 +195,27 @@ class Asking:
             await asyncio.sleep(max(self._begun_s + at_s - now_s(), 0.0))
             if not self._num_left:
                 break
-            tasks.append(asyncio.create_task(self._chat(chat)))
+            tasks.append(asyncio.create_task(self._chat(len(tasks), chat)))
         await asyncio.gather(*tasks)
         return self._answers
 
-    async def _chat(self, chat: Chat) -> None:
+    async def _chat(self, number: int, chat: Chat) -> None:
         while chat.num_left and self._num_left:
             self._num_left -= 1
             chat.ask(self._demand)
-            chat.tokens += await self._ask(chat.tokens)
+            chat.tokens += await self._ask(number, chat.tokens)
             if chat.num_left:
                 await asyncio.sleep(chat.think_s(self._demand))
 
-    async def _ask(self, prompt: list[int]) -> list[int]:
+    async def _ask(self, chat: int, prompt: list[int]) -> list[int]:
         request_id, num_answer = next(self._ids), self._demand.answer_tokens
         asked_s = now_s()
-        prints = fingerprints(prompt)
-        at = self._choose(request_id, prints, len(prompt))
+        at = self._way.choose(request_id, chat, prompt, num_answer)
         routed_s = now_s()
 
         def came(num_events: int) -> None:
             if num_events == 1:
-                self._router.began(at, request_id)
+                self._way.began(at, request_id)
 
         wanted = {
             "prompt": prompt,
@@ -181,7 +225,7 @@ class Asking:
             "stream": True,
         }
         events = await self._endpoints[at].post(PATH, wanted, f"request {request_id}", came)
-        self._router.ended(at, request_id)
+        self._way.ended(at, request_id)
         found = read_events(events, num_answer)
         self._answers.append(
             Answered(
@@ -197,9 +241,3 @@ class Asking:
             )
         )
         return found.tokens
-
-    def _choose(self, request_id: int, prints: Fingerprints, num_tokens: int) -> int:
-        at = self._router.choose(prints, num_tokens)
-        assert at is not None, "all nodes are up"
-        self._router.routed(at, request_id, prints, num_tokens, self._demand.answer_tokens)
-        return at

@@ -45,6 +45,7 @@ def fleet(
     with ExitStack() as running, ThreadPoolExecutor(len(shares)) as pool:
         starting = []
         for number, share in enumerate(shares):
+            share.bind()
             line = command(model, share, folder / f"node-{number}", flags)
             starting.append(pool.submit(Server, line))
             running.callback(_stop, starting[-1])

@@ -60,13 +60,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     date: str
     machine: str
+    num_nodes: int
     cores: float  # of each node
     policy: Policy
     demand: Demand
     per_s: float
     seed: int
     answers: list[Answered]
-    nodes: list[NodeRecord]
+    nodes: list[NodeRecord]  # none, of a fleet on Ray
 
     @property
     def num_before(self) -> int:
@@ -111,14 +112,15 @@ FIGURES = {
 
 
 def comparison(measured: Measured) -> str:
-    """Measured beside simulated."""
-    return "\n".join([_title(measured), "", *_figures(measured), "", *_rest(measured)])
+    """Measured beside simulated; alone where the nodes kept to themselves what they measured."""
+    figures = _figures(measured) if measured.nodes else _figures_alone(measured)
+    return "\n".join([_title(measured), "", *figures, "", *_rest(measured)])
 
 
 def _title(measured: Measured) -> str:
     demand = measured.demand
     return (
-        f"{len(measured.nodes)} nodes of {measured.cores:g} cores ({measured.machine}, "
+        f"{measured.num_nodes} nodes of {measured.cores:g} cores ({measured.machine}, "
         f"{measured.date}), {measured.policy.value}, {measured.per_s:g} requests/s, "
         f"{len(measured.answers)} requests: system {demand.system_tokens}, turns {demand.turns}, "
         f"prompt {demand.prompt_tokens}, answer {demand.answer_tokens}, think {demand.think_s:g} s"
@@ -137,13 +139,19 @@ def _figures(measured: Measured) -> Iterator[str]:
     yield table(rows)
 
 
+def _figures_alone(measured: Measured) -> Iterator[str]:
+    real = measured.outcome
+    yield table([(name, f"{figure(real):.3f}") for name, figure in FIGURES.items()])
+
+
 def _rest(measured: Measured) -> Iterator[str]:
     answers = measured.answers
     outside = sorted(each.outside_first_ms for each in answers)
     routes = sorted(each.route_ms for each in answers)
     yield f"{measured.tokens_per_s:.1f} tokens/s"
     yield f"first token outside of the engine: {_spread(outside)} ms"
-    yield f"reaching an idle node: {measured.nodes[0].reach_ms:.2f} ms"
+    if measured.nodes:
+        yield f"reaching an idle node: {measured.nodes[0].reach_ms:.2f} ms"
     yield f"router: {_spread(routes)} ms"
 
 

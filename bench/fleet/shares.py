@@ -27,6 +27,18 @@ class Share:
 
     words: tuple[str, ...]
     cores: float
+    _group: Path
+
+    def bind(self) -> None:
+        """From now on it has no more, where others have the rest: starting takes some programs
+        more than they may take.
+        """
+        quota_us = int(self.cores * _PERIOD_US) if self.cores < 1 else None
+        if (self._group / "cpu.max").exists():
+            (self._group / "cpu.max").write_text(f"{quota_us or 'max'} {_PERIOD_US}")
+        else:
+            (self._group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+            (self._group / "cpu.cfs_quota_us").write_text(str(quota_us or _UNBOUND))
 
 
 @contextmanager
@@ -42,27 +54,23 @@ def shares(num_nodes: int) -> Iterator[list[Share]]:
     with ExitStack() as groups:
         found = []
         for number in range(num_nodes):
-            group = groups.enter_context(_group(str(number), part))
+            group = groups.enter_context(_group(str(number)))
             enter = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
             pinned = ("taskset", "-c", str(cores[number % len(cores)]))
-            found.append(Share((*pinned, "sh", "-c", enter, "sh"), part))
+            found.append(Share((*pinned, "sh", "-c", enter, "sh"), part, group))
         yield found
 
 
 @contextmanager
-def _group(name: str, part: float) -> Iterator[Path]:
-    """With `part` of a core's time; 1: without a bound."""
+def _group(name: str) -> Iterator[Path]:
+    """Before all others."""
     root = own_groups(Path("/"), "cpu")[0].directory
     group = root / f"appliance-fleet-{os.getpid()}-{name}"
     group.mkdir()
-    quota_us = int(part * _PERIOD_US) if part < 1 else _UNBOUND
     try:
-        if (group / "cpu.max").exists():
-            (group / "cpu.max").write_text(f"{'max' if part == 1 else quota_us} {_PERIOD_US}")
+        if (group / "cpu.weight").exists():
             (group / "cpu.weight").write_text(str(_MOST_WEIGHT))
         else:
-            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-            (group / "cpu.cfs_quota_us").write_text(str(quota_us))
             (group / "cpu.shares").write_text(str(_MOST_SHARES))
         yield group
     finally:

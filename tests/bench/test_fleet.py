@@ -13,7 +13,7 @@ from appliance.cli.bench.stream import RequestFailed, StreamEvent
 from appliance.fleet.demand import Demand
 from appliance.fleet.routing import Policy
 from bench.fleet import results, scale
-from bench.fleet.asking import Answered, idle_reach_ms, outcome, read_events
+from bench.fleet.asking import Answered, Doors, idle_reach_ms, outcome, read_events
 from bench.fleet.results import Measured, NodeRecord
 from tests.fleet.nodes import linear_node
 
@@ -54,6 +54,7 @@ def measured_fleet() -> Measured:
     return Measured(
         date="2026-11-30",
         machine="paper",
+        num_nodes=1,
         cores=1.0,
         policy=Policy.PREFIX,
         demand=Demand(requests_per_day=1, prompt_tokens=100, answer_tokens=11),
@@ -75,6 +76,18 @@ def test_what_was_measured_is_simulated_with_what_its_nodes_take(tmp_path: Path)
     assert "1 nodes of 1 cores (paper, 2026-11-30), prefix" in text
     assert "first token p50 s" in text
     assert "first token outside of the engine: p50 2.00, p95 2.00 ms" in text
+
+
+def test_a_fleet_whose_nodes_say_nothing_of_themselves_is_told_alone() -> None:
+    text = results.comparison(msgspec.structs.replace(measured_fleet(), nodes=[]))
+    assert "1 nodes of 1 cores" in text
+    assert "simulated" not in text
+    assert "first token p95 s  0.120" in text
+
+
+def test_a_chat_keeps_its_door() -> None:
+    way = Doors(2)
+    assert [way.choose(number, number // 2, [1], 1) for number in range(6)] == [0, 0, 1, 1, 0, 0]
 
 
 def test_reaching_a_node_is_measured_where_it_has_nothing_to_do() -> None:

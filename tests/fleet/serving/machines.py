@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -40,8 +40,10 @@ def why_not() -> str:
 class Machine:
     """One of them."""
 
-    def __init__(self, number: int, bridge: str, folder: Path) -> None:
+    def __init__(self, number: int, bridge: str, folder: Path, words: Sequence[str] = ()) -> None:
+        """`words` start each of its commands, as with a share of a core."""
         self.number = number
+        self._words = words
         self.name = f"{bridge}n{number}"
         self.address = f"10.77.0.{number}"
         self.url = f"http://{self.address}:{HTTP_PORT}"
@@ -61,7 +63,7 @@ class Machine:
         """`appliance ARGUMENTS` on it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_inside(self.name), sys.executable, "-m", "appliance", *arguments],
+                [*self._words, *_inside(self.name), sys.executable, "-m", "appliance", *arguments],
                 env={**environment, "APPLIANCE_STATE_DIR": str(self.state_dir)},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -171,8 +173,12 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet_of(num: int, settings: str, fleet_settings: str = "") -> Iterator[Fleet]:
-    """Of so many machines, none of which has been started."""
+def fleet_of(
+    num: int, settings: str, fleet_settings: str = "", shares: Sequence[Sequence[str]] = ()
+) -> Iterator[Fleet]:
+    """Of so many machines, none of which has been started; `shares` are words before the
+    commands of each.
+    """
     bridge = f"fl{os.getpid() % 100_000}"
     folder = Path(tempfile.mkdtemp(prefix="fl", dir="/tmp"))  # paths of sockets are short
     _ip("link", "add", bridge, "type", "bridge")
@@ -180,8 +186,8 @@ def fleet_of(num: int, settings: str, fleet_settings: str = "") -> Iterator[Flee
     _ip("link", "set", bridge, "up")
     machines: list[Machine] = []
     try:
-        for number in range(1, num + 1):
-            machines.append(Machine(number, bridge, folder))
+        for number, words in enumerate(shares or [()] * num, start=1):
+            machines.append(Machine(number, bridge, folder, words))
         file = folder / "fleet.toml"
         file.write_text(
             f'{settings}\nhost = "0.0.0.0"\nport = {HTTP_PORT}\ninsecure = true\n'
