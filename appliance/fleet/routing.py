@@ -151,7 +151,11 @@ class Router:
         """That a request went there."""
         node = self.nodes[at]
         node.take(request_id, num_tokens - node.known.num_tokens(prints), num_answer)
-        node.known.add(prints)
+        self.learned(at, prints)
+
+    def learned(self, at: int, prints: Fingerprints) -> None:
+        """That a prompt is computed there, whoever sent it."""
+        self.nodes[at].known.add(prints)
         for block in reversed(prints):
             self._went[block] = at
             self._went.move_to_end(block)

@@ -106,7 +106,7 @@ def _measure_on_ray(
     """The same; the nodes keep to themselves what they measured."""
     settings = {"ctx": given.ctx, "slots": given.slots}
     with on_ray.fleet(given.model, found, policy, settings) as doors:
-        way = Doors(len(doors))
+        way = Doors(len(doors), in_turn=given.doors_in_turn)
         return given.per_s, _answers(given, demand, doors, way, given.per_s), []
 
 
@@ -141,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     ray = actions.add_parser("ray", help="measure `appliance fleet serve`")
     _add_measure(ray)
     ray.add_argument("--per-s", type=float, required=True, help="requests")
+    ray.add_argument(
+        "--doors-in-turn",
+        action="store_true",
+        help="each request of a chat at another door, as behind a balancer",
+    )
     _add_scale(actions.add_parser("scale", help="where routers and doors become the limit"))
     compare = actions.add_parser("compare", help="simulate what was measured")
     compare.add_argument("results", nargs="+", type=Path)

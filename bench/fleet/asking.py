@@ -149,14 +149,17 @@ class RoutedHere:
 
 
 class Doors:
-    """Of a fleet that routes itself: each chat has one door, as a client has an address."""
+    """Of a fleet that routes itself: each chat has one door, as a client has an address; or
+    each request, as behind a balancer.
+    """
 
-    def __init__(self, num: int) -> None:
+    def __init__(self, num: int, *, in_turn: bool = False) -> None:
         self._num = num
+        self._in_turn = in_turn
 
     def choose(self, request_id: int, chat: int, prompt: list[int], num_answer: int) -> int:
-        del request_id, prompt, num_answer
-        return chat % self._num
+        del prompt, num_answer
+        return (request_id if self._in_turn else chat) % self._num
 
     def began(self, at: int, request_id: int) -> None:
         """Doors know that."""

@@ -85,9 +85,11 @@ def test_a_fleet_whose_nodes_say_nothing_of_themselves_is_told_alone() -> None:
     assert "first token p95 s  0.120" in text
 
 
-def test_a_chat_keeps_its_door() -> None:
+def test_a_chat_keeps_its_door_unless_a_balancer_is_in_front() -> None:
     way = Doors(2)
     assert [way.choose(number, number // 2, [1], 1) for number in range(6)] == [0, 0, 1, 1, 0, 0]
+    way = Doors(2, in_turn=True)
+    assert [way.choose(number, number // 2, [1], 1) for number in range(4)] == [0, 1, 0, 1]
 
 
 def test_reaching_a_node_is_measured_where_it_has_nothing_to_do() -> None:

@@ -19,6 +19,7 @@ from appliance.fleet.routing import (
     RoutedNode,
     Router,
 )
+from appliance.fleet.serving.recent_prompts import unpacked
 from appliance.fleet.serving.wire import ReplicaState
 from appliance.protocol.health import WorkerState
 
@@ -203,11 +204,14 @@ class Book:
         self._free.append(at)
 
     def _describe(self, replica: _Replica, state: ReplicaState) -> None:
-        node, is_first = self._router.nodes[replica.at], replica.state is None
+        node, before = self._router.nodes[replica.at], replica.state
         replica.state = state
         node.is_up = _answers(replica)
-        if is_first and state.info is not None:
+        if before is None and state.info is not None:
             node.known = KnownPrefixes(state.info.kv_cells // BLOCK_TOKENS)
+        told = set() if before is None else set(before.prompts)
+        for prints in unpacked(each for each in state.prompts if each not in told):
+            self._router.learned(replica.at, prints)  # other doors' too
         if state.prompt_token_ms:
             node.prompt_token_ms = state.prompt_token_ms
         if state.token_ms:

@@ -20,6 +20,8 @@ from appliance.errors import ApplianceError, BadRequest, BadSettings, WorkerLost
 from appliance.fit.plan.budget import Budget
 from appliance.fleet.measured import MeasuredNode, find_node
 from appliance.fleet.serving.beats import with_beats
+from appliance.fleet.serving.prompts import prompt_prints
+from appliance.fleet.serving.recent_prompts import RecentPrompts
 from appliance.fleet.serving.settings import node_settings
 from appliance.fleet.serving.wire import (
     AtDoor,
@@ -75,6 +77,7 @@ class Replica:
         self._worker = planned.make_worker()
         self._measured: MeasuredNode | None = None
         self._num_states = 0
+        self._prompts = RecentPrompts()
         self._at_doors: dict[str, tuple[int, float]] = {}  # tokens, and when that was told
         await self._worker.start()
         router = Router([ServedModel(id=config.model_id, client=self._worker, created=0)])
@@ -93,9 +96,23 @@ class Replica:
     ) -> AsyncGenerator[bytes, None]:
         """What `ReplicaCalls.answer` promises."""
         self._at_doors[at_door.door] = at_door.num_waiting_tokens, time.monotonic()
-        async with aclosing(with_beats(_events(self._worker, payload))) as answers:
+        async with aclosing(with_beats(self._events(payload))) as answers:
             async for data in answers:
                 yield data
+
+    async def _events(self, payload: bytes) -> AsyncGenerator[bytes, None]:
+        """The answers of the request `payload`, whatever comes of it."""
+        try:
+            sent = decode_request(payload)
+            if isinstance(sent, Submit):
+                self._prompts.add(prompt_prints(sent.request.prompt))
+            async with aclosing(_messages(self._worker, sent)) as messages:
+                async for message in messages:
+                    yield encode(Events([message]))
+        except ApplianceError as error:
+            yield encode(Refused(error.record()))
+        except ValueError as error:
+            yield encode(Refused(BadRequest(f"The replica could not read it: {error}.").record()))
 
     # --- what Ray asks ----------------------------------------------------------------
 
@@ -145,20 +162,8 @@ class Replica:
             predicted_bytes=self._plan.need_bytes,
             prompt_token_ms=0.0 if known is None else known.prompt_token_ms,
             token_ms=0.0 if known is None else known.token_ms,
+            prompts=self._prompts.packed(),
         )
-
-
-async def _events(worker: Client, payload: bytes) -> AsyncGenerator[bytes, None]:
-    """The answers of the request `payload`, whatever comes of it."""
-    try:
-        sent = decode_request(payload)
-        async with aclosing(_messages(worker, sent)) as messages:
-            async for message in messages:
-                yield encode(Events([message]))
-    except ApplianceError as error:
-        yield encode(Refused(error.record()))
-    except ValueError as error:
-        yield encode(Refused(BadRequest(f"The replica could not read it: {error}.").record()))
 
 
 async def _messages(worker: Client, sent: Sent) -> AsyncGenerator[Message, None]:

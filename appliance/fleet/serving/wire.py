@@ -55,6 +55,7 @@ class ReplicaState(Record, frozen=True, kw_only=True):
     # what a token of a prompt takes it, and a step of answers, in ms; 0: not measured yet
     prompt_token_ms: float = 0.0
     token_ms: float = 0.0
+    prompts: tuple[bytes, ...] = ()  # that came in the last seconds, as `RecentPrompts` has them
 
 
 _encoder = msgspec.msgpack.Encoder()

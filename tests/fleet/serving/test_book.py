@@ -38,6 +38,24 @@ def test_the_next_turn_goes_where_the_first_one_went() -> None:
     assert ask(made, "3", LONG)[0] == "a"
 
 
+def test_what_another_door_sent_somewhere_is_known_when_the_replica_has_told_it() -> None:
+    made = book()
+    told = ReplicaState(node="n", state=WorkerState.READY, prompts=(b"".join(LONG[:6]),))
+    made.replicas_are({"a": READY, "b": told, "c": READY})
+    assert ask(made, "1", LONG)[0] == "b"
+    assert ask(made, "2", OTHER)[0] == "a"
+
+
+def test_what_was_told_before_is_not_learned_again() -> None:
+    made = book()
+    told = ReplicaState(node="n", state=WorkerState.READY, prompts=(b"".join(LONG),))
+    made.replicas_are({"a": READY, "b": told, "c": READY})
+    assert ask(made, "1", LONG, excluded=("b",))[0] == "a"  # from now on it is there as well
+    made.ended("1")
+    made.replicas_are({"a": READY, "b": told, "c": READY})
+    assert ask(made, "2", LONG)[0] == "a"  # where it went last
+
+
 def test_a_queue_that_is_longer_than_the_prefix_is_worth_sends_it_elsewhere() -> None:
     made = book()
     ask(made, "1", LONG)
