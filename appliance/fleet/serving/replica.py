@@ -19,11 +19,13 @@ from typing import Any
 from appliance.errors import ApplianceError, BadRequest, BadSettings, WorkerLost
 from appliance.fit.plan.budget import Budget
 from appliance.fleet.measured import MeasuredNode, find_node
-from appliance.fleet.serving.beats import with_beats
+from appliance.fleet.serving.beats import gathered
 from appliance.fleet.serving.prompts import prompt_prints
 from appliance.fleet.serving.recent_prompts import RecentPrompts
 from appliance.fleet.serving.settings import node_settings
 from appliance.fleet.serving.wire import (
+    BEAT,
+    BEAT_S,
     AtDoor,
     Events,
     Refused,
@@ -41,7 +43,7 @@ from appliance.launch.loader import ModelLoader, PlannedModel
 from appliance.launch.names import NamedModel, named_models
 from appliance.launch.quarantine import Quarantine
 from appliance.launch.start_plan import plan_start
-from appliance.protocol.events import Message
+from appliance.protocol.events import Message, Started
 from appliance.protocol.health import WorkerState
 from appliance.settings import ServeSettings
 from appliance.store.event import StoreEvent
@@ -51,6 +53,7 @@ from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
 _TOLD_S = 30.0  # for which what a door had waiting is believed
+_STREAM_S = 0.04  # between two pieces of a stream, which nobody sees
 _MEASURED_EVERY = 30  # states, between two looks at what was measured
 
 
@@ -94,21 +97,17 @@ class Replica:
     async def answer(
         self, _key: str, payload: bytes, at_door: AtDoor
     ) -> AsyncGenerator[bytes, None]:
-        """What `ReplicaCalls.answer` promises."""
+        """What `ReplicaCalls.answer` promises, whatever comes of it."""
         self._at_doors[at_door.door] = at_door.num_waiting_tokens, time.monotonic()
-        async with aclosing(with_beats(self._events(payload))) as answers:
-            async for data in answers:
-                yield data
-
-    async def _events(self, payload: bytes) -> AsyncGenerator[bytes, None]:
-        """The answers of the request `payload`, whatever comes of it."""
         try:
-            sent = decode_request(payload)
+            sent, interval_s = decode_request(payload), 0.0
             if isinstance(sent, Submit):
                 self._prompts.add(prompt_prints(sent.request.prompt))
-            async with aclosing(_messages(self._worker, sent)) as messages:
-                async for message in messages:
-                    yield encode(Events([message]))
+                interval_s = BEAT_S if sent.request.is_whole else _STREAM_S
+            messages = _messages(self._worker, sent)
+            async with aclosing(gathered(messages, interval_s, _is_urgent)) as pieces:
+                async for piece in pieces:
+                    yield encode(Events(piece)) if piece else BEAT
         except ApplianceError as error:
             yield encode(Refused(error.record()))
         except ValueError as error:
@@ -164,6 +163,11 @@ class Replica:
             token_ms=0.0 if known is None else known.token_ms,
             prompts=self._prompts.packed(),
         )
+
+
+def _is_urgent(message: Message) -> bool:
+    """The first token, which comes behind it, does not wait for having been announced."""
+    return isinstance(message, Started)
 
 
 async def _messages(worker: Client, sent: Sent) -> AsyncGenerator[Message, None]:
