@@ -12,7 +12,7 @@ from appliance.cli.tables.placement import as_text
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.placement import Demand
-from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layer_assignment import place
 from appliance.fit.plan.placing.layers import LayerBytes
 from appliance.launch.machine import GpuList
 from appliance.llama.checks import CpuPaths, PathResult
@@ -66,8 +66,8 @@ def test_a_placement_as_a_table() -> None:
         Gpu(name="CUDA1", description="NVIDIA T400", free_bytes=506 * MIB),
     ]
 
-    assert as_text(place_demand(model, gpus, GpuOverrides())) == TWO_GPUS
-    assert as_text(place_demand(model, [], GpuOverrides())) == ""
+    assert as_text(place(model, gpus, GpuOverrides())) == TWO_GPUS
+    assert as_text(place(model, [], GpuOverrides())) == ""
 
 
 TWO_GPUS = """\

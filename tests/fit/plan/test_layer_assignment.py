@@ -19,8 +19,8 @@ from appliance.fit.plan.offload import (
     SplitMode,
     usable_gpus,
 )
-from appliance.fit.plan.placement import DRIVER_BYTES, Placement, ram_need
-from appliance.fit.plan.placing.layer_assignment import place, place_demand
+from appliance.fit.plan.placement import DRIVER_BYTES, Placement, demand, ram_need
+from appliance.fit.plan.placing.layer_assignment import place
 from appliance.fit.plan.placing.layers import layer_bytes
 from appliance.fit.plan.shape import read_shape
 from appliance.protocol.context_sizes import ContextSizes
@@ -40,7 +40,7 @@ def test_headroom_is_the_larger_of_256_mib_and_5_percent() -> None:
 
 
 def test_all_layers_and_their_cache_on_one_gpu_that_just_holds_them() -> None:
-    placement = place_demand(MODEL, [gpu(520)], AUTO)  # 4 x (100 + 10) + 50 + 30
+    placement = place(MODEL, [gpu(520)], AUTO)  # 4 x (100 + 10) + 50 + 30
 
     assert placement.offload == Offload(
         gpu_layers=5,
@@ -72,7 +72,7 @@ def test_a_byte_less_costs_the_first_block() -> None:
     """Of blocks in RAM, large steps copy one tensor at a time to the GPU: 40 MiB more.
     3 x 110 + 50 + 30 + 40 = 450.
     """
-    placement = place_demand(MODEL, [gpu(520 - 1 / MIB)], AUTO)
+    placement = place(MODEL, [gpu(520 - 1 / MIB)], AUTO)
 
     assert counts(placement) == [("CUDA0", 4)]
     (share,) = placement.shares
@@ -83,15 +83,15 @@ def test_a_byte_less_costs_the_first_block() -> None:
     )
     assert placement.host.weights_bytes == 120 * MIB
     assert (placement.host.kv_bytes, placement.host.compute_bytes) == (10 * MIB, 30 * MIB)
-    assert counts(place_demand(MODEL, [gpu(450)], AUTO)) == [("CUDA0", 4)]
-    assert counts(place_demand(MODEL, [gpu(449)], AUTO)) == [("CUDA0", 3)]
-    assert counts(place_demand(MODEL, [gpu(120)], AUTO)) == [("CUDA0", 1)], (
+    assert counts(place(MODEL, [gpu(450)], AUTO)) == [("CUDA0", 4)]
+    assert counts(place(MODEL, [gpu(449)], AUTO)) == [("CUDA0", 3)]
+    assert counts(place(MODEL, [gpu(120)], AUTO)) == [("CUDA0", 1)], (
         "the output layer is the first to go"
     )
 
 
 def test_where_not_even_the_output_layer_fits_all_is_in_ram() -> None:
-    placement = place_demand(MODEL, [gpu(119)], AUTO)
+    placement = place(MODEL, [gpu(119)], AUTO)
 
     assert (placement.offload, placement.shares) == (Offload(), ())
     assert placement.host.weights_bytes == 470 * MIB
@@ -100,7 +100,7 @@ def test_where_not_even_the_output_layer_fits_all_is_in_ram() -> None:
 
 
 def test_one_gpu_is_enough_where_one_is_enough() -> None:
-    assert counts(place_demand(MODEL, [gpu(300), gpu(600, "CUDA1"), gpu(520, "CUDA2")], AUTO)) == [
+    assert counts(place(MODEL, [gpu(300), gpu(600, "CUDA1"), gpu(520, "CUDA2")], AUTO)) == [
         ("CUDA1", 5)
     ]
 
@@ -110,7 +110,7 @@ def test_two_gpus_share_by_usable_memory_where_that_fits() -> None:
 
     All on GPUs, steps are pipelined: three more copies of their inputs on each.
     """
-    placement = place_demand(MODEL, [gpu(450), gpu(400, "CUDA1")], AUTO)
+    placement = place(MODEL, [gpu(450), gpu(400, "CUDA1")], AUTO)
 
     assert counts(placement) == [("CUDA0", 3), ("CUDA1", 2)]
     assert placement.offload.tensor_split == (3.0, 2.0)
@@ -120,14 +120,14 @@ def test_two_gpus_share_by_usable_memory_where_that_fits() -> None:
 
 def test_else_each_is_filled_before_the_next() -> None:
     """By memory it would be 4 and 1 layers, and 4 x 110 + 45 is more than 400."""
-    placement = place_demand(MODEL, [gpu(400), gpu(250, "CUDA1")], AUTO)
+    placement = place(MODEL, [gpu(400), gpu(250, "CUDA1")], AUTO)
 
     assert counts(placement) == [("CUDA0", 3), ("CUDA1", 2)]
     assert [share.total_bytes // MIB for share in placement.shares] == [375, 205]
 
 
 def test_a_gpu_too_small_for_any_layer_is_not_even_opened() -> None:
-    placement = place_demand(MODEL, [gpu(20), gpu(400, "CUDA1"), gpu(250, "CUDA2")], AUTO)
+    placement = place(MODEL, [gpu(20), gpu(400, "CUDA1"), gpu(250, "CUDA2")], AUTO)
 
     assert placement.offload.devices == ("CUDA1", "CUDA2")
     assert placement.offload.tensor_split == (3.0, 2.0)
@@ -135,12 +135,12 @@ def test_a_gpu_too_small_for_any_layer_is_not_even_opened() -> None:
 
 def test_given_proportions_are_kept() -> None:
     gpu_overrides = GpuOverrides(tensor_split=(1.0, 3.0))
-    placement = place_demand(MODEL, [gpu(900), gpu(900, "CUDA1")], gpu_overrides)
+    placement = place(MODEL, [gpu(900), gpu(900, "CUDA1")], gpu_overrides)
 
     assert counts(placement) == [("CUDA0", 2), ("CUDA1", 3)]  # i / 5 < 1 / 4 for the first two
     # Of five, CUDA1 would have three layers and take 270 + 45; of four, also three, and
     # 40 more for copied weights.
-    assert counts(place_demand(MODEL, [gpu(900), gpu(310, "CUDA1")], gpu_overrides)) == [
+    assert counts(place(MODEL, [gpu(900), gpu(310, "CUDA1")], gpu_overrides)) == [
         ("CUDA0", 1),
         ("CUDA1", 2),
     ]
@@ -149,10 +149,8 @@ def test_given_proportions_are_kept() -> None:
 def test_one_gpu_alone_is_the_main_one_or_the_one_with_the_most_memory() -> None:
     gpus = [gpu(520), gpu(600, "CUDA1")]
 
-    assert counts(place_demand(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE))) == [
-        ("CUDA1", 5)
-    ]
-    placement = place_demand(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE, main_gpu=0))
+    assert counts(place(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE))) == [("CUDA1", 5)]
+    placement = place(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE, main_gpu=0))
     assert placement.offload == Offload(
         gpu_layers=5,
         devices=("CUDA0",),
@@ -165,9 +163,7 @@ def test_one_gpu_alone_is_the_main_one_or_the_one_with_the_most_memory() -> None
 
 def test_by_rows_each_holds_its_proportion_of_every_matrix() -> None:
     gpus = [gpu(900, splits_rows=True), gpu(900, "SYCL1", splits_rows=True)]
-    placement = place_demand(
-        MODEL, gpus, GpuOverrides(split_mode=SplitMode.ROW, tensor_split=(2.0, 1.0))
-    )
+    placement = place(MODEL, gpus, GpuOverrides(split_mode=SplitMode.ROW, tensor_split=(2.0, 1.0)))
 
     assert placement.offload.tensor_split == (2.0, 1.0)
     assert [share.weights_bytes for share in placement.shares] == [300 * MIB, 150 * MIB]
@@ -175,7 +171,7 @@ def test_by_rows_each_holds_its_proportion_of_every_matrix() -> None:
 
 
 def test_layers_that_were_asked_for_may_leave_their_cache_in_ram() -> None:
-    placement = place_demand(MODEL, [gpu(480)], GpuOverrides(gpu_layers=ALL_LAYERS))
+    placement = place(MODEL, [gpu(480)], GpuOverrides(gpu_layers=ALL_LAYERS))
 
     assert (placement.offload.gpu_layers, placement.offload.kv_on_gpu) == (5, False)
     assert placement.host.kv_bytes == 40 * MIB
@@ -184,14 +180,14 @@ def test_layers_that_were_asked_for_may_leave_their_cache_in_ram() -> None:
 
 
 def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_the_number_that_would() -> None:
-    placement = place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=4))
+    placement = place(MODEL, [gpu(300)], GpuOverrides(gpu_layers=4))
 
     assert placement.refusal is not None
     assert (
         "--gpu-layers 4 does not fit on CUDA0 (300.0 MiB usable), but 2 would" in placement.refusal
     )
-    assert place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=2)).offload.gpu_layers == 2
-    assert place_demand(MODEL, [gpu(600)], GpuOverrides(gpu_layers=0)).offload == Offload()
+    assert place(MODEL, [gpu(300)], GpuOverrides(gpu_layers=2)).offload.gpu_layers == 2
+    assert place(MODEL, [gpu(600)], GpuOverrides(gpu_layers=0)).offload == Offload()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +215,7 @@ def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_the_number_t
 )
 def test_what_these_gpus_can_never_do_is_said(gpu_overrides: GpuOverrides, complaint: str) -> None:
     with pytest.raises(BadSettings, match=complaint):
-        place_demand(MODEL, [gpu(600), gpu(600, "CUDA1")], gpu_overrides)
+        place(MODEL, [gpu(600), gpu(600, "CUDA1")], gpu_overrides)
 
 
 def test_integrated_gpus_are_used_where_there_are_no_others() -> None:
@@ -285,13 +281,13 @@ def test_what_shares_the_machines_memory_counts_there_once(
         code_bytes=11,
         parsing_bytes=12,
     )
-    need = ram_need(whole, place_demand(MODEL, [gpu(600, shares_ram=shares_ram)], AUTO))
+    need = ram_need(whole, place(MODEL, [gpu(600, shares_ram=shares_ram)], AUTO))
 
     assert (need.weights_bytes, need.kv_bytes, need.compute_bytes) == tuple(
         size * MIB for size in kept
     )
     assert (need.repacked_bytes, need.worker_bytes) == (0, 9 + DRIVER_BYTES)
-    assert ram_need(whole, place_demand(MODEL, [], AUTO)) == whole
+    assert ram_need(whole, place(MODEL, [], AUTO)) == whole
 
 
 def test_layers_of_a_file(tmp_path: Path) -> None:
@@ -318,7 +314,7 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
     assert (layers.tied_bytes, layers.largest_in_block_bytes) == (embedding, block)
     assert layers.kv_bytes == (1024 * kv_cell_bytes(shape, "q8_0") // 3,) * 3 + (0,)
 
-    placement = place(header, shape, size, [gpu(600)], AUTO)
+    placement = place(demand(header, shape, size), [gpu(600)], AUTO)
     assert placement.shares[0].weights_bytes == sum(layers.weights_bytes)
     assert (
         placement.host.weights_bytes

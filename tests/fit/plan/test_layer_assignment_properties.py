@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from appliance.fit.plan.offload import Gpu, GpuOverrides, Offload, SplitMode
 from appliance.fit.plan.placement import Demand
-from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layer_assignment import place
 from appliance.fit.plan.placing.layers import LayerBytes
 from tests.fit.plan.placement_inputs import AUTO, MIB
 
@@ -57,7 +57,7 @@ overrides = st.one_of(
 def test_no_gpu_is_filled_beyond_its_headroom_and_nothing_is_lost(
     need: Demand, gpus: list[Gpu], gpu_overrides: GpuOverrides
 ) -> None:
-    placement = place_demand(need, gpus, gpu_overrides)
+    placement = place(need, gpus, gpu_overrides)
 
     for share in placement.shares:
         assert share.total_bytes <= share.gpu.free_bytes - share.gpu.headroom_bytes
@@ -79,8 +79,8 @@ def test_more_free_memory_never_means_fewer_layers(
     more = list(gpus)
     more[at] = replace(gpus[at], free_bytes=gpus[at].free_bytes + data.draw(mib))
 
-    fewer_layers = place_demand(need, gpus, AUTO).offload.gpu_layers
-    assert place_demand(need, more, AUTO).offload.gpu_layers >= fewer_layers
+    fewer_layers = place(need, gpus, AUTO).offload.gpu_layers
+    assert place(need, more, AUTO).offload.gpu_layers >= fewer_layers
 
 
 @given(demands(), gpu_lists, st.data())
@@ -90,7 +90,7 @@ def test_llama_cpp_reads_our_split_as_we_meant_it(
     proportions = data.draw(
         st.just(()) | st.tuples(*[st.sampled_from([0.5, 1.0, 3.0]) for _ in gpus])
     )
-    placement = place_demand(need, gpus, GpuOverrides(tensor_split=proportions))
+    placement = place(need, gpus, GpuOverrides(tensor_split=proportions))
     if placement.shares:
         assert llama_cpp_layers(placement.offload, placement.num_layers) == [
             s.num_layers for s in placement.shares

@@ -10,7 +10,7 @@ from appliance.fit.machine.accelerators import Link
 from appliance.fit.plan.footprint import BUSY_CODE_BYTES, Footprint
 from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.placement import Placement
-from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layer_assignment import place
 from appliance.fit.plan.placing.rpc_helpers import ALL_FITS_HERE, Helping
 from tests.fit.plan.placement_inputs import AUTO, MIB, MODEL, gpu
 
@@ -78,7 +78,7 @@ def test_a_helper_as_fast_as_a_gpu_gets_all_that_fits() -> None:
 
 def test_gpus_of_this_machine_are_filled_first() -> None:
     slow, card = helper(1000), gpu(250, "CUDA0")
-    alone = place_demand(MODEL, [card], AUTO)
+    alone = place(MODEL, [card], AUTO)
     assert layers(alone) == {"CUDA0": 2}
     assert layers(placed(ALL_MIB, slow, card)) == {"CUDA0": 2}, "the rest fits here"
     both = placed(300, slow, card)

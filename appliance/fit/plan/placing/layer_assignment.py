@@ -36,31 +36,16 @@ from fractions import Fraction
 
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import readable
-from appliance.fit.plan.footprint import ServeSize
 from appliance.fit.plan.offload import Gpu, GpuOverrides, Offload, SplitMode
-from appliance.fit.plan.placement import Demand, GpuShare, Placement, demand
-from appliance.fit.plan.shape import ModelShape
-from appliance.store.gguf_header import GgufHeader
+from appliance.fit.plan.placement import Demand, GpuShare, Placement
 
 
-def place(
-    header: GgufHeader,
-    shape: ModelShape,
-    size: ServeSize,
-    gpus: Sequence[Gpu],
-    overrides: GpuOverrides,
-) -> Placement:
-    """Where this file, served at this size,
-    goes on `gpus` (see `usable_gpus`) and in RAM.
+def place(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> Placement:
+    """Where this demand goes on `gpus` (see `usable_gpus`) and in RAM.
 
     Where requested layers do not fit, `refusal` says so: another file or size may fit.
     Raises `BadSettings` for what these GPUs can never do.
     """
-    return place_demand(demand(header, shape, size), gpus, overrides)
-
-
-def place_demand(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> Placement:
-    """As `place`, of a demand that is known already."""
     if overrides.gpu_layers == 0:
         return _in_ram(need, "no layer goes to a GPU, as requested")
     if not gpus:

@@ -22,7 +22,7 @@ from appliance.fit.machine.device import Device
 from appliance.fit.plan.footprint import Footprint
 from appliance.fit.plan.offload import Gpu, GpuOverrides, SplitMode
 from appliance.fit.plan.placement import Demand, Placement
-from appliance.fit.plan.placing.layer_assignment import place_demand
+from appliance.fit.plan.placing.layer_assignment import place
 
 ALL_FITS_HERE = "all layers fit on this machine, so no helper is used"
 # What helpers copy by one thread and this machine by several: only a GPU's memory, or a
@@ -56,18 +56,18 @@ class Helping:
         overrides: GpuOverrides,
         in_ram: Callable[[Placement], Footprint],
     ) -> Placement:
-        """As `place_demand`, with the fewest layers on slow helpers; `in_ram` tells what a
+        """As `place`, with the fewest layers on slow helpers; `in_ram` tells what a
         placement takes here. Raises `BadSettings` as that does.
         """
         fast = [gpu for gpu in gpus if not self._is_slow(gpu)]
         if len(fast) == len(gpus) or not _is_free(overrides):
-            return place_demand(need, gpus, overrides)
-        without = place_demand(need, fast, overrides)
+            return place(need, gpus, overrides)
+        without = place(need, fast, overrides)
         if self.fits(in_ram(without)):
             return without if fast else replace(without, reason=ALL_FITS_HERE)
 
         def at_most(count: int) -> Placement:
-            return place_demand(need, gpus, replace(overrides, most_layers=count))
+            return place(need, gpus, replace(overrides, most_layers=count))
 
         most = at_most(overrides.most_layers)
         low, high = without.offload.gpu_layers, most.offload.gpu_layers
