@@ -76,6 +76,15 @@ class KnownPrefixes:
         self._blocks.clear()
 
 
+@dataclass(frozen=True)
+class Load:
+    """Requests that are not done yet: tokens of prompts, and those that answers may have."""
+
+    num_requests: int = 0
+    num_prompt_tokens: int = 0
+    num_answer_tokens: int = 0
+
+
 @dataclass
 class RoutedNode:
     """What a router knows of one node."""
@@ -90,16 +99,18 @@ class RoutedNode:
     # their sums, kept: a thousand nodes are asked for each request
     num_prompt_tokens: int = 0
     num_answer_tokens: int = 0
+    elsewhere: Load = Load()  # what other routers sent there
 
     @property
     def num_waiting_tokens(self) -> int:
-        return self.num_prompt_tokens + self.num_answer_tokens
+        own = self.num_prompt_tokens + self.num_answer_tokens
+        return own + self.elsewhere.num_prompt_tokens + self.elsewhere.num_answer_tokens
 
     def wait_ms(self) -> float:
         """Until a prompt that comes now is begun, if those before it are computed first."""
-        return self.num_prompt_tokens * self.prompt_token_ms + (
-            self.token_ms * len(self._answer_tokens)
-        )
+        num_prompt_tokens = self.num_prompt_tokens + self.elsewhere.num_prompt_tokens
+        num_requests = len(self._answer_tokens) + self.elsewhere.num_requests
+        return num_prompt_tokens * self.prompt_token_ms + self.token_ms * num_requests
 
     def take(self, request_id: int, num_prompt: int, num_answer: int) -> None:
         """Tokens of a request to be computed there."""
@@ -126,6 +137,7 @@ class Router:
     ) -> None:
         self._policy = policy
         self.nodes = list(nodes)
+        self.nearest: int | None = None  # the node that is taken of equals
         self._rng = rng or random.Random()
         self._turn = 0
         # where each block went last; what is not in here no node is taken to know
@@ -143,7 +155,7 @@ class Router:
             up = self._rng.sample(up, min(2, len(up)))
         if self._policy is Policy.PREFIX:
             return self._soonest(up, prints, num_tokens)
-        return min(up, key=lambda at: (self.nodes[at].num_waiting_tokens, at))
+        return min(up, key=lambda at: (self.nodes[at].num_waiting_tokens, at != self.nearest, at))
 
     def routed(
         self, at: int, request_id: int, prints: Fingerprints, num_tokens: int, num_answer: int
@@ -172,7 +184,7 @@ class Router:
 
     def _soonest(self, up: Seq[int], prints: Fingerprints, num_tokens: int) -> int:
         """Where the answer begins soonest: of equals the one where the prompt's longest prefix
-        went last, or else the first.
+        went last, or else the nearest, or the first.
 
         Prefixes are looked up only where a node could be that one, if it knew all that any
         node does: of a thousand, few.
@@ -184,8 +196,12 @@ class Router:
             last, num_blocks = self._went[block], num_blocks + 1
         least_new = num_tokens - BLOCK_TOKENS * num_blocks
         best, best_ms = up[0], float("inf")
-        is_there = last is not None and last < len(self.nodes) and self.nodes[last].is_up
-        for at in itertools.chain([last] if last is not None and is_there else [], up):
+        first = [
+            at
+            for at in (last, self.nearest)
+            if at is not None and at < len(self.nodes) and self.nodes[at].is_up
+        ]
+        for at in itertools.chain(first, up):
             node = self.nodes[at]
             if node.wait_ms() + least_new * node.prompt_token_ms < best_ms:
                 num_new = num_tokens - node.known.num_tokens(prints)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.fleet.routing import (
     BLOCK_TOKENS,
     Fingerprints,
     KnownPrefixes,
+    Load,
     Policy,
     RoutedNode,
     Router,
 )
 from appliance.fleet.serving.recent_prompts import unpacked
-from appliance.fleet.serving.wire import ReplicaState
+from appliance.fleet.serving.wire import DoorLoad, ReplicaState
 from appliance.protocol.health import WorkerState
 
 _MOST_RANKED = 16  # that Ray is told of a request: it asks again where none of them takes it
@@ -51,6 +53,7 @@ class Book:
     """Of one model."""
 
     def __init__(self, policy: Policy, clock: Callable[[], float] = time.monotonic) -> None:
+        self.door = uuid.uuid4().hex[:16]  # whose it is, as replicas know it
         self._lock = threading.Lock()
         self._router = Router(policy, [])
         self._replicas: dict[str, _Replica] = {}
@@ -62,12 +65,15 @@ class Book:
 
     def route_by(self, policy: Policy) -> None:
         with self._lock:
-            self._router = Router(policy, self._router.nodes)
+            nearest, self._router = self._router.nearest, Router(policy, self._router.nodes)
+            self._router.nearest = nearest
 
     # --- as Ray tells it --------------------------------------------------------------
 
-    def replicas_are(self, states: Mapping[str, ReplicaState | None]) -> None:
-        """All there are, with what each has said last."""
+    def replicas_are(
+        self, states: Mapping[str, ReplicaState | None], nearest: str | None = None
+    ) -> None:
+        """All there are, with what each has said last; `nearest` is on the door's own node."""
         with self._lock:
             for name in [*self._replicas]:
                 if name not in states:
@@ -76,6 +82,8 @@ class Book:
                 replica = self._replicas.get(name) or self._add(name)
                 if state is not None:
                     self._describe(replica, state)
+            near = self._replicas.get(nearest or "")
+            self._router.nearest = None if near is None else near.at
 
     def ranked(self, key: str, candidates: Sequence[str]) -> list[str]:
         """Some of these replicas, the best for the request first; those that were lost over it
@@ -209,6 +217,7 @@ class Book:
         node.is_up = _answers(replica)
         if before is None and state.info is not None:
             node.known = KnownPrefixes(state.info.kv_cells // BLOCK_TOKENS)
+        node.elsewhere = _sum(load for door, load in state.loads.items() if door != self.door)
         told = set() if before is None else set(before.prompts)
         for prints in unpacked(each for each in state.prompts if each not in told):
             self._router.learned(replica.at, prints)  # other doors' too
@@ -216,6 +225,15 @@ class Book:
             node.prompt_token_ms = state.prompt_token_ms
         if state.token_ms:
             node.token_ms = state.token_ms
+
+
+def _sum(loads: Iterable[DoorLoad]) -> Load:
+    each = [*loads]
+    return Load(
+        num_requests=sum(load.num_requests for load in each),
+        num_prompt_tokens=sum(load.num_prompt_tokens for load in each),
+        num_answer_tokens=sum(load.num_answer_tokens for load in each),
+    )
 
 
 def _answers(replica: _Replica) -> bool:

@@ -67,7 +67,6 @@ class RemoteModel:
     def __init__(self, calls: ReplicaCalls, book: Book, patience: FleetPatience) -> None:
         # tokens that wait for this model at the door, which makes a replica or two worth it
         self.num_waiting_tokens: Callable[[], int] = lambda: 0
-        self._door = uuid.uuid4().hex
         self._calls = calls
         self._book = book
         self._patience = patience
@@ -152,7 +151,7 @@ class RemoteModel:
 
     @property
     def _at_door(self) -> AtDoor:
-        return AtDoor(self._door, self.num_waiting_tokens())
+        return AtDoor(self._book.door, self.num_waiting_tokens())
 
     async def _attempt(self, key: str, payload: bytes) -> AsyncGenerator[Message, None]:
         has_ended = False

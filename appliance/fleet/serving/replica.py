@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 from appliance.errors import ApplianceError, BadRequest, BadSettings, WorkerLost
 from appliance.fit.plan.budget import Budget
 from appliance.fleet.measured import MeasuredNode, find_node
+from appliance.fleet.serving.at_doors import AtDoors
 from appliance.fleet.serving.beats import gathered
 from appliance.fleet.serving.prompts import prompt_prints
 from appliance.fleet.serving.recent_prompts import RecentPrompts
@@ -52,7 +52,6 @@ from appliance.worker.frames import AskQuestion, Embed, Submit
 from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
-_TOLD_S = 30.0  # for which what a door had waiting is believed
 _STREAM_S = 0.04  # between two pieces of a stream, which nobody sees
 _MEASURED_EVERY = 30  # states, between two looks at what was measured
 
@@ -81,7 +80,7 @@ class Replica:
         self._measured: MeasuredNode | None = None
         self._num_states = 0
         self._prompts = RecentPrompts()
-        self._at_doors: dict[str, tuple[int, float]] = {}  # tokens, and when that was told
+        self._at_doors = AtDoors()
         await self._worker.start()
         router = Router([ServedModel(id=config.model_id, client=self._worker, created=0)])
         watch = PressureWatch(
@@ -98,16 +97,18 @@ class Replica:
         self, _key: str, payload: bytes, at_door: AtDoor
     ) -> AsyncGenerator[bytes, None]:
         """What `ReplicaCalls.answer` promises, whatever comes of it."""
-        self._at_doors[at_door.door] = at_door.num_waiting_tokens, time.monotonic()
         try:
             sent, interval_s = decode_request(payload), 0.0
             if isinstance(sent, Submit):
                 self._prompts.add(prompt_prints(sent.request.prompt))
                 interval_s = BEAT_S if sent.request.is_whole else _STREAM_S
             messages = _messages(self._worker, sent)
-            async with aclosing(gathered(messages, interval_s, _is_urgent)) as pieces:
-                async for piece in pieces:
-                    yield encode(Events(piece)) if piece else BEAT
+            with self._at_doors.computing(at_door, sent) as computed:
+                async with aclosing(gathered(messages, interval_s, _is_urgent)) as pieces:
+                    async for piece in pieces:
+                        if not all(map(_is_urgent, piece)):
+                            computed.began()
+                        yield encode(Events(piece)) if piece else BEAT
         except ApplianceError as error:
             yield encode(Refused(error.record()))
         except ValueError as error:
@@ -129,10 +130,10 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Tokens of prompts that wait here, and those that doors said to have waiting."""
-        now_s, beat = time.monotonic(), self._worker.health().heartbeat
-        at_doors = sum(num for num, told_s in self._at_doors.values() if now_s - told_s < _TOLD_S)
+        beat = self._worker.health().heartbeat
         slots = () if beat is None else beat.slots
         here = sum(slot.num_prompt_tokens - slot.num_prefilled_tokens for slot in slots)
+        at_doors = self._at_doors.num_waiting_tokens
         return {"waiting_tokens": float(here), "waiting_at_doors": float(at_doors)}
 
     async def __del__(self) -> None:
@@ -161,6 +162,7 @@ class Replica:
             predicted_bytes=self._plan.need_bytes,
             prompt_token_ms=0.0 if known is None else known.prompt_token_ms,
             token_ms=0.0 if known is None else known.token_ms,
+            loads=self._at_doors.loads(),
             prompts=self._prompts.packed(),
         )
 

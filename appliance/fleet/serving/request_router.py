@@ -28,7 +28,10 @@ class FleetRequestRouter(RequestRouter):  # type: ignore[misc] # ray is not look
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
-        self._book.replicas_are({_name(each.replica_id): _state(each) for each in replicas})
+        own = (each for each in replicas if each.node_id == self._self_node_id)
+        nearest = next((_name(each.replica_id) for each in own), None)
+        states = {_name(each.replica_id): _state(each) for each in replicas}
+        self._book.replicas_are(states, nearest)
 
     async def choose_replicas(
         self,

@@ -40,6 +40,16 @@ class AtDoor(Record, frozen=True):
     num_waiting_tokens: int
 
 
+class DoorLoad(Record, frozen=True):
+    """What a door has with a replica that is not done yet: tokens of prompts that have no token
+    yet, and those that answers may have.
+    """
+
+    num_requests: int = 0
+    num_prompt_tokens: int = 0
+    num_answer_tokens: int = 0
+
+
 class ReplicaState(Record, frozen=True, kw_only=True):
     """What a replica tells all doors of itself, every second or two."""
 
@@ -55,6 +65,7 @@ class ReplicaState(Record, frozen=True, kw_only=True):
     # what a token of a prompt takes it, and a step of answers, in ms; 0: not measured yet
     prompt_token_ms: float = 0.0
     token_ms: float = 0.0
+    loads: dict[str, DoorLoad] = msgspec.field(default_factory=dict)  # by door
     prompts: tuple[bytes, ...] = ()  # that came in the last seconds, as `RecentPrompts` has them
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.fleet.routing import Policy, fingerprints
 from appliance.fleet.serving.book import Book, Entry, book_of
-from appliance.fleet.serving.wire import ReplicaState
+from appliance.fleet.serving.wire import DoorLoad, ReplicaState
 from appliance.protocol.health import WorkerState
 
 READY = ReplicaState(node="n", state=WorkerState.READY)
@@ -44,6 +44,34 @@ def test_what_another_door_sent_somewhere_is_known_when_the_replica_has_told_it(
     made.replicas_are({"a": READY, "b": told, "c": READY})
     assert ask(made, "1", LONG)[0] == "b"
     assert ask(made, "2", OTHER)[0] == "a"
+
+
+def test_what_other_doors_have_at_a_replica_counts() -> None:
+    made = book()
+    busy = {
+        "another": DoorLoad(num_requests=2, num_prompt_tokens=900, num_answer_tokens=100),
+        made.door: DoorLoad(num_requests=9, num_prompt_tokens=9000, num_answer_tokens=100),
+    }
+    told = ReplicaState(node="n", state=WorkerState.READY, loads=busy)
+    made.replicas_are({"a": told, "b": READY, "c": READY})
+    assert ask(made, "1", LONG)[0] == "b"
+    # 640 tokens and 5 ms each wait there now, and there is as much of others at a
+    assert ask(made, "2", OTHER)[0] == "c"
+    assert ask(made, "3", LONG)[0] == "b"  # 640 wait, but all of its own is known
+
+
+def test_of_equals_the_nearest_is_taken() -> None:
+    for policy in (Policy.PREFIX, Policy.LEAST_TOKENS):
+        made = Book(policy)
+        made.replicas_are(dict.fromkeys(("a", "b", "c"), READY), nearest="b")
+        assert ask(made, "1", LONG)[0] == "b"
+        assert ask(made, "2", OTHER)[0] == "a"  # for something waits there
+        made.route_by(policy)
+        made.ended("1")
+        assert ask(made, "3")[0] == "b"
+        made.replicas_are(dict.fromkeys(("a", "c"), READY), nearest="b")
+        made.ended("2")
+        assert ask(made, "4")[0] == "a"
 
 
 def test_what_was_told_before_is_not_learned_again() -> None:
