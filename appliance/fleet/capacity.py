@@ -92,6 +92,11 @@ def plan(demand: Demand, node: MeasuredNode, target: Target, policy: Policy) -> 
             f"{target.first_s:g} s that were asked for. No number of nodes changes that."
         )
     on_paper = nodes_on_paper(demand, node)
+    if on_paper > _MOST_NODES:
+        raise BadSettings(
+            f"On paper that takes {on_paper:,} nodes, and more than {_MOST_NODES:,} are not "
+            "simulated. Check the numbers."
+        )
     tried: dict[int, Tried] = {}
     number = on_paper
     while True:

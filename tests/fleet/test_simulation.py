@@ -164,6 +164,10 @@ def test_the_least_number_that_keeps_the_promise_is_found() -> None:
             Demand(requests_per_day=1, prompt_tokens=2000, answer_tokens=100),
             "first prompt alone takes .* longer than the 1 s",
         ),
+        (
+            Demand(requests_per_day=1e12, prompt_tokens=100, answer_tokens=10),
+            r"On paper that takes [\d,]{9,} nodes, and more than 100,000 are not simulated",
+        ),
     ],
 )
 def test_what_no_number_of_nodes_can_do_is_said(demand: Demand, message: str) -> None:

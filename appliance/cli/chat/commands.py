@@ -108,7 +108,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_counts(parser: argparse.ArgumentParser, *flags: tuple[str, int, str]) -> None:
+def add_counts(parser: argparse._ActionsContainer, *flags: tuple[str, int, str]) -> None:
     """Flags that are whole numbers above 0: each with its default and what it is."""
     for flag, default, text in flags:
         parser.add_argument(

@@ -59,10 +59,10 @@ def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="join: a copy of the head's fleet-token (default: the one in the state directory)",
     )
-    _add_plan_flags(parser)
+    _add_plan_flags(parser.add_argument_group("for plan"))
 
 
-def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
+def _add_plan_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--node",
         metavar="FILE",
@@ -70,7 +70,7 @@ def _add_plan_flags(parser: argparse.ArgumentParser) -> None:
         "directory",
     )
     parser.add_argument(
-        "--requests-per-day", type=_above_zero, metavar="NUMBER", help="plan: of all users"
+        "--requests-per-day", type=_above_zero, metavar="NUMBER", help="Of all users"
     )
     add_counts(
         parser,

@@ -5,6 +5,7 @@ Knows no model and no request.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -19,7 +20,9 @@ import msgspec
 
 from appliance.cli.catalog.auto import with_auto
 from appliance.cli.listening import base_url
+from appliance.cli.network.certificates import Certificates
 from appliance.cli.serve import check_closed
+from appliance.cli.service.auto import auto_rules
 from appliance.errors import ApplianceError, BadSettings, SetupError
 from appliance.fleet.serving import cluster
 from appliance.fleet.serving.settings import node_settings, read_fleet_file
@@ -43,6 +46,7 @@ def serve(file: Path) -> int:
     settings = node_settings(found.table, Path(found.folder))
     log_to_stderr(settings.log_level, settings.log_format)
     check_closed(settings, Accounts(settings.state_dir, settings.api_key_file))
+    _check_certificates(settings)
     address = found.fleet.ray
     cluster.parts_of(address)
     token = cluster.token_file(settings.state_dir)
@@ -55,7 +59,7 @@ def serve(file: Path) -> int:
         deployment.begin()
         _log.info(
             "ready: %s; other machines: appliance fleet join %s --token-file FILE, a copy of %s",
-            base_url(settings),
+            base_url(_reached_at(settings, address)),
             address,
             token,
         )
@@ -76,11 +80,14 @@ def join(address: str, token: Path | None, settings: ServeSettings) -> int:
             f"{path} is not there. Copy {cluster.TOKEN_FILE} from the head's state directory, and "
             "give --token-file FILE."
         )
+    if not path.read_bytes().strip():
+        raise BadSettings(f"{path} is empty. Copy {cluster.TOKEN_FILE} from the head again.")
     log_to_stderr(settings.log_level, settings.log_format)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
     cluster.join(address, cluster.ray_variables(path.absolute()), stopping)
+    _log.info("left the fleet")
     return 0
 
 
@@ -94,9 +101,12 @@ def _watch(deployment: Deployment) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, note)
-    while not wishes & {signal.SIGTERM, signal.SIGINT}:
+    while True:
         woken.wait(_LOOK_S)
         woken.clear()
+        if wishes & {signal.SIGTERM, signal.SIGINT}:
+            _log.info("stopping: answers in flight come to their end")
+            return
         try:
             if signal.SIGHUP in wishes:
                 wishes.discard(signal.SIGHUP)
@@ -113,6 +123,7 @@ def _plan(file: Path) -> FleetPlan:
 
     found = read_fleet_file(file)
     settings = with_auto(node_settings(found.table, Path(found.folder)), _log.info)
+    _check_certificates(settings)
     models = named_models(settings)
     if unknown := found.fleet.replicas.keys() - {model.id for model in models}:
         names = ", ".join(model.id for model in models)
@@ -128,8 +139,22 @@ def _plan(file: Path) -> FleetPlan:
         file=msgspec.structs.replace(found, table=table),
         settings=settings,
         models=models,
+        auto=auto_rules(settings),
         file_keys=() if key_file is None else FileKeys.from_file(key_file).digests,
     )
+
+
+def _check_certificates(settings: ServeSettings) -> None:
+    """Ray's proxy, which shows them, would try again for ever. Raises `BadSettings`."""
+    if settings.tls_cert is not None:
+        Certificates(settings.tls_cert, settings.tls_key)
+
+
+def _reached_at(settings: ServeSettings, address: str) -> ServeSettings:
+    """With the head's own address, where it takes requests at all it has."""
+    if settings.host not in ("0.0.0.0", "::"):
+        return settings
+    return dataclasses.replace(settings, host=cluster.parts_of(address)[0])
 
 
 def _check_ray() -> None:

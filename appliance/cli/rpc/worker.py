@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -44,6 +45,7 @@ def run(settings: ServeSettings, address: str, *, cache_bytes: int, is_insecure:
     if not has_rpc():
         raise SetupError(f"{NOT_BUILT[0].upper()}{NOT_BUILT[1:]}.")
     host, port = _listening_on(address, is_insecure=is_insecure)
+    _check_free(host, port)
     folder = settings.state_dir / "rpc-cache"
     cache = TensorCache(folder, cache_bytes) if cache_bytes else None
     command = [*RPC_SERVER, host, str(port), str(settings.threads or measure_device().threads)]
@@ -72,6 +74,16 @@ def _listening_on(address: str, *, is_insecure: bool) -> tuple[str, int]:
         "process or worse. Listen on 127.0.0.1 and come through `ssh -L`, or on the address of a "
         "private network such as WireGuard's; --insecure does it all the same."
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises `SetupError`: llama.cpp's server does not say why it cannot listen."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
 
 
 def _keep_running(command: Sequence[str], ram: int | None, cache: TensorCache | None) -> None:

@@ -15,16 +15,20 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance import __version__
+from appliance.api.door.request_ids import REQUEST_ID_HEADER
 from appliance.fleet.serving.door import DoorConfig, DoorGateway, FleetModel
 from appliance.fleet.serving.owner import Owner
 from appliance.fleet.serving.ray_calls import HandleCalls, HandleOwner
 from appliance.fleet.serving.replica import Replica, ReplicaConfig
 from appliance.fleet.serving.settings import PER_NODE, FleetFile, Replicas, Scaling
+from appliance.gateway.tiers.rules import AutoRules
 
 NAME = "appliance"
 _MANY = 10_000  # requests that a process of ours may have: our own queues bound them
+_LEAST_LOOK_BACK_S = 11.0  # Ray's replicas are counted every 10 s
 _STATE_S = 1.0  # between two states of a replica
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to the head's node alone
 _ROUTER = "appliance.fleet.serving.request_router.FleetRequestRouter"
@@ -43,11 +47,29 @@ class Door:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray asks for it once, behind `__init__`."""
-        return self._door.app()
+        app = self._door.app()
+        app.add_middleware(WithoutRequestId)
+        return app
 
     async def __del__(self) -> None:
         if hasattr(self, "_door"):
             await self._door.end()
+
+
+class WithoutRequestId:
+    """Ray's proxy has every answer carry the request's id, and so it need not twice."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [each for each in message["headers"] if each[0] != REQUEST_ID_HEADER]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_on)
 
 
 class OwnerReplica(Owner):
@@ -66,6 +88,7 @@ def application(
     file: FleetFile,
     models: list[FleetModel],
     *,
+    auto: AutoRules,
     owned: tuple[Path, tuple[bytes, ...]],
     max_body_bytes: int,
     num_nodes: int,
@@ -74,6 +97,7 @@ def application(
     handles = {model.deployment: _replicas(file, model, num_nodes) for model in models}
     config = DoorConfig(
         models=models,
+        auto=auto,
         fleet=file.fleet,
         table=file.table,
         folder=file.folder,
@@ -139,7 +163,7 @@ def _number(wanted: Replicas, num_nodes: int, settling_s: float) -> dict[str, An
                 policy=policy,
                 upscale_delay_s=settling_s,
                 downscale_delay_s=4 * settling_s,
-                look_back_period_s=settling_s,
+                look_back_period_s=max(settling_s, _LEAST_LOOK_BACK_S),
             )
         }
     return {"num_replicas": num_nodes if wanted == PER_NODE else wanted}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ipaddress
 import logging
 import os
 import re
@@ -32,6 +33,7 @@ _LOOK_S = 1.0
 _ATTEMPTS = 3  # Ray gives its parts 15 s to start, which a busy machine does not always keep to
 # what nobody uses here, each a process: a page, and what adds machines of a cloud
 _HEAD_WITHOUT = ("--include-dashboard=false", "--no-monitor")
+_MOST_CHARS = 200  # of a line that is repeated
 _WRONG_TOKEN = "InvalidAuthToken"  # in what Ray says then
 _UP = "will now block forever"  # what `ray start --block` says once its node is one
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -93,12 +95,14 @@ def is_there(address: str) -> bool:
 def head(address: str, variables: Mapping[str, str]) -> Iterator[None]:
     """One that listens at `address`; one that runs there already is left as it is.
 
-    Raises `SetupError` where it cannot be started.
+    Raises `BadSettings` where that is no address of this machine's, and `SetupError` where it
+    cannot be started.
     """
+    host, port = parts_of(address)
+    _check_own(host, address)
     if is_there(address):
         yield
         return
-    host, port = parts_of(address)
     arguments = ("--head", f"--node-ip-address={host}", f"--port={port}")
     with contextlib.ExitStack() as stack:
         for attempt in range(_ATTEMPTS):
@@ -117,7 +121,8 @@ def join(address: str, variables: Mapping[str, str], stopping: threading.Event) 
     """This machine is a node of the fleet whose head is at `address`, until `stopping` is set.
     Where the head is away for long, the node ends itself: then it joins anew.
 
-    Raises `SetupError` where nobody is there at first, or the token is another fleet's.
+    Raises `SetupError` where nobody is there at first, it cannot join at all, or the token is
+    another fleet's.
     """
     if not is_there(address):
         raise SetupError(
@@ -125,19 +130,26 @@ def join(address: str, variables: Mapping[str, str], stopping: threading.Event) 
             "`ray` in its [fleet] table an address that this machine reaches."
         )
     arguments = (f"--address={address}", f"--node-ip-address={_own_address(address)}")
+    num_failed = 0  # one after the other
     while not stopping.is_set():
         node = RayNode(arguments, variables)
         try:
             if node.await_up():
+                num_failed = 0
                 _log.info("joined the fleet at %s", address)
                 node.await_end(stopping)
+                if not stopping.is_set():
+                    _log.warning("left the fleet, and joins it again: %s", node.last_words)
             elif _WRONG_TOKEN in node.last_words:
                 raise SetupError(
                     f"The head at {address} does not know this token. Copy {TOKEN_FILE} from its "
                     "state directory again."
                 )
-            if not stopping.is_set():
-                _log.warning("left the fleet, and joins it again: %s", node.last_words)
+            elif not stopping.is_set():
+                num_failed += 1
+                if num_failed == _ATTEMPTS:
+                    raise SetupError(f"Ray did not join the fleet at {address}: {node.last_words}")
+                _log.warning("did not join the fleet, and tries again: %s", node.last_words)
         finally:
             node.stop()
         while not is_there(address) and not stopping.wait(_LOOK_S):
@@ -163,7 +175,7 @@ class RayNode:
 
     @property
     def last_words(self) -> str:
-        return " / ".join(self._lines)
+        return " / ".join(line[:_MOST_CHARS] for line in self._lines)
 
     def await_up(self) -> bool:
         """False where it ended, or took too long."""
@@ -211,6 +223,24 @@ def _start(*arguments: str) -> list[str]:
         f"--object-store-memory={_OBJECT_BYTES}",
         *arguments,
     ]
+
+
+def _check_own(host: str, address: str) -> None:
+    """Raises `BadSettings`."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        if ipaddress.ip_address(place[0]).is_unspecified:
+            raise BadSettings(
+                f"`ray` is {address}, which other machines cannot join: give the address of this "
+                "machine by which they reach it."
+            )
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(place)
+    except OSError as error:
+        raise BadSettings(
+            f"`ray` is {address}, and {host} is no address of this machine ({error.strerror}). It "
+            "is the head's own, on which `appliance fleet serve` runs."
+        ) from error
 
 
 def _own_address(head_address: str) -> str:

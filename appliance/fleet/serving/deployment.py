@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ray
 from ray import serve
@@ -19,6 +19,7 @@ from appliance.errors import SetupError
 from appliance.fleet.serving.application import NAME, application, deployment_name
 from appliance.fleet.serving.door import FleetModel
 from appliance.fleet.serving.settings import FleetFile
+from appliance.gateway.tiers.rules import AutoRules
 from appliance.launch.names import NamedModel
 from appliance.settings import ServeSettings
 
@@ -34,6 +35,7 @@ class FleetPlan:
     file: FleetFile
     settings: ServeSettings
     models: tuple[NamedModel, ...]
+    auto: AutoRules = field(default_factory=AutoRules)
     file_keys: tuple[bytes, ...] = ()  # digests of those of `api_key_file`
 
 
@@ -97,6 +99,7 @@ class Deployment:
         deployed = application(
             plan.file,
             models,
+            auto=plan.auto,
             owned=(plan.settings.state_dir, plan.file_keys),
             max_body_bytes=plan.settings.max_body_bytes or MAX_BODY_BYTES,
             num_nodes=num_nodes,

@@ -23,11 +23,12 @@ from appliance.fleet.serving.book import book_of
 from appliance.fleet.serving.door_accounts import DoorAccounts, OwnerAway, OwnerCalls
 from appliance.fleet.serving.remote_model import FleetPatience, RemoteModel, ReplicaCalls
 from appliance.fleet.serving.settings import FleetTable, node_settings
-from appliance.fleet.serving.states import reports_of
+from appliance.fleet.serving.states import facts_of, reports_of
 from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.queue.queues import QueueRules
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.tiers.rules import AutoRules
 from appliance.gateway.usage.log import UsageLog
 from appliance.gateway.usage.report import Prices
 from appliance.protocol.questions import DescribeText
@@ -48,6 +49,7 @@ class DoorConfig:
     """What all doors have in common."""
 
     models: Sequence[FleetModel]
+    auto: AutoRules
     fleet: FleetTable
     table: Mapping[str, Any]
     folder: str
@@ -72,7 +74,7 @@ class DoorGateway:
             gco2_per_kwh=self._settings.gco2_per_kwh,
         )
         self.gateway = Gateway(
-            Router(models),
+            Router(models, config.auto),
             self._accounts.admission,
             quotas=self._accounts.quotas,
             queue_rules=QueueRules(request_timeout_s=self._settings.request_timeout_s or None),
@@ -139,5 +141,6 @@ def _served(
         created=int(time.time()),
         aliases=model.aliases,
         defaults=model.defaults,
+        facts=lambda: facts_of([*book.states.values()]),
         replicas=lambda: reports_of([*book.states.values()]),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextvars import Context
 from typing import Any
 
 from ray.exceptions import RayError
@@ -35,7 +36,7 @@ class HandleCalls:
     async def answer(
         self, key: str, payload: bytes, at_door: AtDoor
     ) -> AsyncGenerator[bytes, None]:
-        response = self._answer.remote(key, payload, at_door)
+        response = _alone(self._answer, key, payload, at_door)
         is_whole = False
         try:
             async for data in response:
@@ -72,13 +73,21 @@ class HandleOwner:
         return uses
 
     async def _ask(self, method: str, argument: object) -> Any:
-        response = self._handle.options(method_name=method).remote(argument)
+        response = _alone(self._handle.options(method_name=method), argument)
         try:
             return await within(_OWNER_S, _result(response))
         except (RayError, RayServeException, ApplianceError, asyncio.TimeoutError) as error:
             response.cancel()
             reason = type(error).__name__
             raise OwnerAway(f"The owner of keys and usage cannot be asked ({reason}).") from error
+
+
+def _alone(handle: DeploymentHandle, *arguments: object) -> Any:
+    """A call that Ray does not take for a part of the HTTP request over which it is made: of
+    several parts to one deployment at once, which share an id, its router forgets all but
+    one (`RequestRouter._add_pending_request_to_indices` in 2.60).
+    """
+    return Context().run(handle.remote, *arguments)
 
 
 async def _result(response: Any) -> Any:

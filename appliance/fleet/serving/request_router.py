@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import ray
 from ray.serve.request_router import (
     PendingRequest,
     ReplicaID,
@@ -25,10 +26,11 @@ class FleetRequestRouter(RequestRouter):  # type: ignore[misc] # ray is not look
 
     def initialize_state(self, **_kwargs: Any) -> None:
         self._book = book_of(self._deployment_id.name)
+        self._own_node = ray.get_runtime_context().get_node_id()
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
-        own = (each for each in replicas if each.node_id == self._self_node_id)
+        own = (each for each in replicas if each.node_id == self._own_node)
         nearest = next((_name(each.replica_id) for each in own), None)
         states = {_name(each.replica_id): _state(each) for each in replicas}
         self._book.replicas_are(states, nearest)

@@ -8,6 +8,7 @@ from functools import reduce
 import msgspec
 
 from appliance.fleet.serving.wire import ReplicaState
+from appliance.gateway.library.facts import ModelFacts
 from appliance.gateway.router import ReplicaReport
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -44,6 +45,20 @@ def info_of(states: Sequence[ReplicaState]) -> ModelInfo | None:
         exact_rows=all(info.exact_rows for info in infos),
         # an answer does not follow from it alone: another replica may compute it otherwise
         fingerprint=infos[0].fingerprint if len({i.fingerprint for i in infos}) == 1 else "",
+    )
+
+
+def facts_of(states: Sequence[ReplicaState]) -> ModelFacts:
+    """By which `auto` puts models in order; empty before any replica has loaded it."""
+    info = info_of(states)
+    if info is None:
+        return ModelFacts()
+    return ModelFacts(
+        num_params=info.num_params,
+        quantization=info.quantization,
+        num_bytes=max(state.predicted_bytes for state in states),
+        embeds=bool(info.pooling),
+        train_ctx=info.train_ctx,
     )
 
 

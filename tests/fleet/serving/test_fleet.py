@@ -1,7 +1,7 @@
 """A real fleet: Ray Serve on three machines, each with a door and a replica.
 
 The machines are network namespaces. What many faults do to many requests is in
-`bench/fleet_faults.py`, which is the full form of the last tests here.
+`bench/fleet/faults.py`, which is the full form of the last tests here.
 """
 
 from __future__ import annotations
@@ -47,8 +47,17 @@ def keys(fleet: Fleet, *arguments: str) -> str:
 
 
 def test_every_machine_answers_alike(fleet: Fleet) -> None:
-    answers = {complete(machine).json()["choices"][0]["text"] for machine in fleet.machines}
-    assert len(answers) == 1
+    responses = [complete(machine) for machine in fleet.machines]
+    assert len({each.json()["choices"][0]["text"] for each in responses}) == 1
+    assert [len(each.headers.get_list("x-request-id")) for each in responses] == [1, 1, 1]
+
+
+def test_several_answers_to_one_request_all_come(fleet: Fleet) -> None:
+    prompts = ["It was a dark night", "Once upon a time", "The river"]
+    alone = [complete(fleet.head, prompt=prompt).json()["choices"][0]["text"] for prompt in prompts]
+    for machine in fleet.machines * 3:
+        choices = complete(machine, prompt=prompts, n=2).json()["choices"]
+        assert [each["text"] for each in choices] == [text for text in alone for _ in range(2)]
 
 
 def test_a_stream_comes_in_pieces(fleet: Fleet) -> None:
