@@ -37,6 +37,8 @@ def fleet(
     file = "\n".join(f"{name} = {json.dumps(value)}" for name, value in wanted.items())
     routing = f'routing = "{policy.value}"'
     words = [share.words for share in shares]
+    for share in shares:
+        share.free()
     with fleet_of(len(shares), file, routing, words) as machines:
         machines.start()
         machines.await_replicas(len(shares))

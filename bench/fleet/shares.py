@@ -30,10 +30,14 @@ class Share:
     _group: Path
 
     def bind(self) -> None:
-        """From now on it has no more, where others have the rest: starting takes some programs
-        more than they may take.
-        """
-        quota_us = int(self.cores * _PERIOD_US) if self.cores < 1 else None
+        """From now on it has no more, where others have the rest."""
+        self._limit(int(self.cores * _PERIOD_US) if self.cores < 1 else None)
+
+    def free(self) -> None:
+        """It has what there is: starting takes some programs more than they may take later."""
+        self._limit(None)
+
+    def _limit(self, quota_us: int | None) -> None:
         if (self._group / "cpu.max").exists():
             (self._group / "cpu.max").write_text(f"{quota_us or 'max'} {_PERIOD_US}")
         else:
