@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     if given.action == "scale":
         return scale.run(given)
     # so that the nodes are stopped
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given.out.mkdir(parents=True, exist_ok=True)
     try:
         with shares(given.nodes) as found:

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         _write(Results.load(arguments.out / _RESULTS), arguments.out)
         return 0
     # so that the servers are stopped
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _run(arguments)
 
 

@@ -22,7 +22,7 @@ from bench.memory_groups.trial import plan_inside, try_forced, try_own_plan
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     # so that groups are taken away
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = GroupResults.empty()
     libraries = PrivateLibraries(arguments.scratch.resolve() / "libraries")
     home = _home(arguments.scratch, libraries)
