@@ -84,8 +84,13 @@ def join(address: str, token: Path | None, settings: ServeSettings) -> int:
         raise BadSettings(f"{path} is empty. Copy {cluster.TOKEN_FILE} from the head again.")
     log_to_stderr(settings.log_level, settings.log_format)
     stopping = threading.Event()
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        _log.info("leaving the fleet: answers in flight have %d s", cluster.DRAIN_S)
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopping.set())
+        signal.signal(number, leave)
     cluster.join(address, cluster.ray_variables(path.absolute()), stopping)
     _log.info("left the fleet")
     return 0

@@ -28,9 +28,10 @@ TOKEN_FILE = "fleet-token"
 _STORAGE = "fleet-head"  # what a head remembers, in its state directory
 _OBJECT_BYTES = 100 << 20  # answers are small; Ray would take a third of the memory
 _START_S = 180.0
-_STOP_S = 30.0
+DRAIN_S = 30  # for answers in flight on a node that leaves
+_STOP_S = DRAIN_S + 30.0
 _LOOK_S = 1.0
-_ATTEMPTS = 3  # Ray gives its parts 15 s to start, which a busy machine does not always keep to
+_ATTEMPTS = 3  # Ray gives a node 30 s to start, which a busy machine does not always keep to
 # what nobody uses here, each a process: a page, and what adds machines of a cloud
 _HEAD_WITHOUT = ("--include-dashboard=false", "--no-monitor")
 _MOST_CHARS = 200  # of a line that is repeated
@@ -63,6 +64,9 @@ def ray_variables(token: Path, state_dir: Path | None = None) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
+        # a busy or small machine does not start everything within the 15 s that are usual
+        "RAY_agent_register_timeout_ms": "60000",
         # or what computes would give way to everything else on its machine
         "RAY_worker_niceness": "0",
     }
