@@ -157,6 +157,12 @@ class Router:
             return self._soonest(up, prints, num_tokens)
         return min(up, key=lambda at: (self.nodes[at].num_waiting_tokens, at != self.nearest, at))
 
+    def nearest_up(self) -> int | None:
+        """Whatever waits there; None where none is up."""
+        if self.nearest is not None and self.nodes[self.nearest].is_up:
+            return self.nearest
+        return next((at for at, node in enumerate(self.nodes) if node.is_up), None)
+
     def routed(
         self, at: int, request_id: int, prints: Fingerprints, num_tokens: int, num_answer: int
     ) -> None:

@@ -107,7 +107,7 @@ class Book:
         thousand none is looked at by name, unless some are not to be chosen.
         """
         if not entry.excluded and len(candidates) == len(self._replicas):
-            chosen = self._router.choose(entry.prints, entry.num_tokens)
+            chosen = self._choose(entry)
             if chosen is not None and self._names[chosen] in candidates:
                 return self._names[chosen]
         known = {name: self._replicas.get(name) or self._add(name) for name in candidates}
@@ -117,10 +117,18 @@ class Book:
         up = set(usable or [each.at for each in known.values()])
         for at, node in enumerate(self._router.nodes):
             node.is_up = at in up
-        chosen = self._router.choose(entry.prints, entry.num_tokens)
+        chosen = self._choose(entry)
         for each in self._replicas.values():
             self._router.nodes[each.at].is_up = _answers(each)
         return None if chosen is None else self._names[chosen]
+
+    def _choose(self, entry: Entry) -> int | None:
+        """By the policy; of questions, which compute nothing, by the way to them: they would
+        take every other turn of `round_robin`, and so all of what computes might meet.
+        """
+        if entry.num_tokens:
+            return self._router.choose(entry.prints, entry.num_tokens)
+        return self._router.nearest_up()
 
     def _next_best(self, entry: Entry, name: str) -> tuple[bool, int, str]:
         replica = self._replicas[name]

@@ -74,6 +74,22 @@ def test_of_equals_the_nearest_is_taken() -> None:
         assert ask(made, "4")[0] == "a"
 
 
+def test_questions_go_to_the_nearest_and_take_nobodys_turn() -> None:
+    made = Book(Policy.ROUND_ROBIN)
+    made.replicas_are(dict.fromkeys(("a", "b", "c"), READY), nearest="b")
+    found = []
+    for number in range(6):
+        made.expect(f"q{number}", Entry((), 0, 0))
+        assert made.ranked(f"q{number}", ["a", "b", "c"])[0] == "b"
+        made.ended(f"q{number}")
+        found.append(ask(made, f"{number}", LONG)[0])
+    assert sorted(found) == ["a", "a", "b", "b", "c", "c"]
+    away = ReplicaState(node="n", state=WorkerState.RESTARTING)
+    made.replicas_are({"a": READY, "b": away, "c": READY}, nearest="b")
+    made.expect("q", Entry((), 0, 0))
+    assert made.ranked("q", ["a", "b", "c"])[0] == "a"
+
+
 def test_what_was_told_before_is_not_learned_again() -> None:
     made = book()
     told = ReplicaState(node="n", state=WorkerState.READY, prompts=(b"".join(LONG),))
