@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from appliance.cli.catalog.auto import with_auto
-from appliance.cli.listening import base_url
+from appliance.cli.listening import base_url, listening_sockets
 from appliance.cli.network.certificates import Certificates
 from appliance.cli.serve import check_closed
 from appliance.cli.service.auto import auto_rules
@@ -30,6 +30,7 @@ from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.accounts.key_file import FileKeys
 from appliance.launch.names import named_models
 from appliance.logs import log_to_stderr
+from appliance.loopback import socket_path
 from appliance.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def serve(file: Path) -> int:
     _check_certificates(settings)
     address = found.fleet.ray
     cluster.parts_of(address)
+    if not cluster.is_there(address):  # else a proxy of its may listen already
+        _check_port(settings)
     token = cluster.token_file(settings.state_dir)
     variables = cluster.ray_variables(token, settings.state_dir)
     os.environ.update(variables)  # before ray is imported
@@ -147,6 +150,17 @@ def _plan(file: Path) -> FleetPlan:
         auto=auto_rules(settings),
         file_keys=() if key_file is None else FileKeys.from_file(key_file).digests,
     )
+
+
+def _check_port(settings: ServeSettings) -> None:
+    """Raises `BadSettings` where Ray's proxy could not listen: it would try for ever."""
+    if socket_path(settings.host) is not None:
+        raise BadSettings(
+            f"A fleet takes requests at an address, and host is the socket {settings.host}. Give "
+            "the address of this machine, or 127.0.0.1 for a fleet of one."
+        )
+    for sock in listening_sockets(settings):
+        sock.close()
 
 
 def _check_certificates(settings: ServeSettings) -> None:

@@ -31,6 +31,7 @@ _START_S = 180.0
 DRAIN_S = 30  # for answers in flight on a node that leaves
 _STOP_S = DRAIN_S + 30.0
 _LOOK_S = 1.0
+_ASK_S = 60.0  # for a head, which may be busy, to answer anything
 _ATTEMPTS = 3  # Ray gives a node 30 s to start, which a busy machine does not always keep to
 # what nobody uses here, each a process: a page, and what adds machines of a cloud
 _HEAD_WITHOUT = ("--include-dashboard=false", "--no-monitor")
@@ -100,11 +101,17 @@ def head(address: str, variables: Mapping[str, str]) -> Iterator[None]:
     """One that listens at `address`; one that runs there already is left as it is.
 
     Raises `BadSettings` where that is no address of this machine's, and `SetupError` where it
-    cannot be started.
+    cannot be started, or something else is there.
     """
     host, port = parts_of(address)
     _check_own(host, address)
     if is_there(address):
+        if not _answers_as_head(address, variables):
+            raise SetupError(
+                f"Something listens at {address}, but it is not this fleet's head: it does not "
+                "answer as Ray does to who has this token. Stop it, or give another port for `ray` "
+                "in the [fleet] table."
+            )
         yield
         return
     arguments = ("--head", f"--node-ip-address={host}", f"--port={port}")
@@ -227,6 +234,17 @@ def _start(*arguments: str) -> list[str]:
         f"--object-store-memory={_OBJECT_BYTES}",
         *arguments,
     ]
+
+
+def _answers_as_head(address: str, variables: Mapping[str, str]) -> bool:
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **variables}, capture_output=True, timeout=_ASK_S
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _check_own(host: str, address: str) -> None:
