@@ -66,8 +66,6 @@ def ray_variables(token: Path, state_dir: Path | None = None) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
-        # a busy or small machine does not start everything within the 15 s that are usual
-        "RAY_agent_register_timeout_ms": "60000",
         # or what computes would give way to everything else on its machine
         "RAY_worker_niceness": "0",
     }
