@@ -39,6 +39,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     prompt_ms: float
     answer_ms: float
     route_ms: float  # that the router took for it
+    chat: int = -1  # of which it is a turn, by when they began
 
     @property
     def served(self) -> Served:
@@ -241,6 +242,7 @@ class Asking:
                 prompt_ms=found.prompt_ms,
                 answer_ms=found.answer_ms,
                 route_ms=(routed_s - asked_s) * 1000,
+                chat=chat,
             )
         )
         return found.tokens
