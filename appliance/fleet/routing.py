@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 BLOCK_TOKENS = 64
+PRINT_BYTES = 8  # of the fingerprint of a block
 _MOST_WENT = 1 << 17  # blocks: eight million tokens, some 20 MB
 
 
@@ -44,7 +45,7 @@ def fingerprints(tokens: Seq[int]) -> list[bytes]:
         block = b"".join(
             token.to_bytes(8, "little") for token in tokens[start : start + BLOCK_TOKENS]
         )
-        last = hashlib.blake2b(last + block, digest_size=8).digest()
+        last = hashlib.blake2b(last + block, digest_size=PRINT_BYTES).digest()
         found.append(last)
     return found
 
@@ -78,11 +79,20 @@ class KnownPrefixes:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that are not done yet: tokens of prompts, and those that answers may have."""
+    """Requests that are not done yet: tokens of prompts that have no token yet, and those that
+    answers may have.
+    """
 
     num_requests: int = 0
     num_prompt_tokens: int = 0
     num_answer_tokens: int = 0
+
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            self.num_requests + other.num_requests,
+            self.num_prompt_tokens + other.num_prompt_tokens,
+            self.num_answer_tokens + other.num_answer_tokens,
+        )
 
 
 @dataclass

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from appliance.fleet.serving.wire import AtDoor, DoorLoad, Sent
+from appliance.fleet.routing import Load
+from appliance.fleet.serving.wire import AtDoor, Sent
 from appliance.gateway.accounts.cost import cost_of
 from appliance.worker.frames import AskQuestion
 
@@ -60,14 +61,10 @@ class AtDoors:
         finally:
             del self._computed[number]
 
-    def loads(self) -> dict[str, DoorLoad]:
+    def loads(self) -> dict[str, Load]:
         """By door, of those that have anything here."""
-        loads: dict[str, DoorLoad] = {}
+        loads: dict[str, Load] = {}
         for each in self._computed.values():
-            before = loads.get(each.door, DoorLoad())
-            loads[each.door] = DoorLoad(
-                num_requests=before.num_requests + 1,
-                num_prompt_tokens=before.num_prompt_tokens + each.num_prompt_tokens,
-                num_answer_tokens=before.num_answer_tokens + each.num_answer_tokens,
-            )
+            load = Load(1, each.num_prompt_tokens, each.num_answer_tokens)
+            loads[each.door] = loads.get(each.door, Load()) + load
         return loads

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.fleet.routing import (
@@ -22,7 +22,7 @@ from appliance.fleet.routing import (
     Router,
 )
 from appliance.fleet.serving.recent_prompts import unpacked
-from appliance.fleet.serving.wire import DoorLoad, ReplicaState
+from appliance.fleet.serving.wire import ReplicaState
 from appliance.protocol.health import WorkerState
 
 _MOST_RANKED = 16  # that Ray is told of a request: it asks again where none of them takes it
@@ -225,7 +225,8 @@ class Book:
         node.is_up = _answers(replica)
         if before is None and state.info is not None:
             node.known = KnownPrefixes(state.info.kv_cells // BLOCK_TOKENS)
-        node.elsewhere = _sum(load for door, load in state.loads.items() if door != self.door)
+        others = (load for door, load in state.loads.items() if door != self.door)
+        node.elsewhere = sum(others, Load())
         told = set() if before is None else set(before.prompts)
         for prints in unpacked(each for each in state.prompts if each not in told):
             self._router.learned(replica.at, prints)  # other doors' too
@@ -233,15 +234,6 @@ class Book:
             node.prompt_token_ms = state.prompt_token_ms
         if state.token_ms:
             node.token_ms = state.token_ms
-
-
-def _sum(loads: Iterable[DoorLoad]) -> Load:
-    each = [*loads]
-    return Load(
-        num_requests=sum(load.num_requests for load in each),
-        num_prompt_tokens=sum(load.num_prompt_tokens for load in each),
-        num_answer_tokens=sum(load.num_answer_tokens for load in each),
-    )
 
 
 def _answers(replica: _Replica) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from appliance.fleet.routing import BLOCK_TOKENS, fingerprints
+from appliance.fleet.routing import BLOCK_TOKENS, PRINT_BYTES, fingerprints
 from appliance.protocol.requests import (
     ChatPrompt,
     GenerationPrompt,
@@ -54,7 +54,7 @@ def _parts(prompt: GenerationPrompt) -> Iterator[bytes]:
 
 
 def _text_prints(text: bytes) -> list[bytes]:
-    found, chain = list[bytes](), hashlib.blake2b(digest_size=8)
+    found, chain = list[bytes](), hashlib.blake2b(digest_size=PRINT_BYTES)
     for end in range(_BLOCK_BYTES, len(text) + 1, _BLOCK_BYTES):
         chain.update(text[end - _BLOCK_BYTES : end])
         found.append(chain.digest())

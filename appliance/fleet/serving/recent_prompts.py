@@ -10,9 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from appliance.fleet.routing import Fingerprints
+from appliance.fleet.routing import PRINT_BYTES, Fingerprints
 
-_PRINT_BYTES = 8
 _KEPT_S = 5.0  # several times as long as doors wait for the next state
 _MOST_BYTES = 4096  # of a state: 512 blocks, which are 32,768 tokens
 
@@ -46,6 +45,6 @@ class RecentPrompts:
 
 def unpacked(prompts: Iterable[bytes]) -> list[list[bytes]]:
     return [
-        [packed[at : at + _PRINT_BYTES] for at in range(0, len(packed), _PRINT_BYTES)]
+        [packed[at : at + PRINT_BYTES] for at in range(0, len(packed), PRINT_BYTES)]
         for packed in prompts
     ]

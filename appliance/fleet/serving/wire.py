@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from appliance.errors import ErrorRecord
+from appliance.fleet.routing import Load
 from appliance.protocol.events import Message
 from appliance.protocol.health import Heartbeat, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -40,16 +41,6 @@ class AtDoor(Record, frozen=True):
     num_waiting_tokens: int
 
 
-class DoorLoad(Record, frozen=True):
-    """What a door has with a replica that is not done yet: tokens of prompts that have no token
-    yet, and those that answers may have.
-    """
-
-    num_requests: int = 0
-    num_prompt_tokens: int = 0
-    num_answer_tokens: int = 0
-
-
 class ReplicaState(Record, frozen=True, kw_only=True):
     """What a replica tells all doors of itself, every second or two."""
 
@@ -65,7 +56,7 @@ class ReplicaState(Record, frozen=True, kw_only=True):
     # what a token of a prompt takes it, and a step of answers, in ms; 0: not measured yet
     prompt_token_ms: float = 0.0
     token_ms: float = 0.0
-    loads: dict[str, DoorLoad] = msgspec.field(default_factory=dict)  # by door
+    loads: dict[str, Load] = msgspec.field(default_factory=dict)  # by door
     prompts: tuple[bytes, ...] = ()  # that came in the last seconds, as `RecentPrompts` has them
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from appliance.fleet.routing import Load
 from appliance.fleet.serving.at_doors import AtDoors
-from appliance.fleet.serving.wire import AtDoor, DoorLoad
+from appliance.fleet.serving.wire import AtDoor
 from appliance.protocol.questions import DescribeText
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, TokenPrompt
 from appliance.worker.frames import AskQuestion, Embed, Submit
@@ -16,16 +17,16 @@ def test_requests_are_counted_by_door_while_they_are_here() -> None:
     doors = AtDoors()
     with doors.computing(AtDoor("a", 0), GENERATE) as first:
         with doors.computing(AtDoor("a", 0), EMBED), doors.computing(AtDoor("b", 0), GENERATE):
-            assert doors.loads() == {"a": DoorLoad(2, 340, 20), "b": DoorLoad(1, 300, 20)}
+            assert doors.loads() == {"a": Load(2, 340, 20), "b": Load(1, 300, 20)}
         first.began()
-        assert doors.loads() == {"a": DoorLoad(1, 0, 20)}
+        assert doors.loads() == {"a": Load(1, 0, 20)}
     assert doors.loads() == {}
 
 
 def test_a_question_is_a_request_without_tokens() -> None:
     doors = AtDoors()
     with doors.computing(AtDoor("a", 0), AskQuestion(0, DescribeText())):
-        assert doors.loads() == {"a": DoorLoad(1, 0, 0)}
+        assert doors.loads() == {"a": Load(1, 0, 0)}
 
 
 def test_what_waits_at_doors_is_believed_for_half_a_minute() -> None:

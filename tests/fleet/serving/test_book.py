@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from appliance.fleet.routing import Policy, fingerprints
+from appliance.fleet.routing import Load, Policy, fingerprints
 from appliance.fleet.serving.book import Book, Entry, book_of
-from appliance.fleet.serving.wire import DoorLoad, ReplicaState
+from appliance.fleet.serving.wire import ReplicaState
 from appliance.protocol.health import WorkerState
 
 READY = ReplicaState(node="n", state=WorkerState.READY)
@@ -49,8 +49,8 @@ def test_what_another_door_sent_somewhere_is_known_when_the_replica_has_told_it(
 def test_what_other_doors_have_at_a_replica_counts() -> None:
     made = book()
     busy = {
-        "another": DoorLoad(num_requests=2, num_prompt_tokens=900, num_answer_tokens=100),
-        made.door: DoorLoad(num_requests=9, num_prompt_tokens=9000, num_answer_tokens=100),
+        "another": Load(num_requests=2, num_prompt_tokens=900, num_answer_tokens=100),
+        made.door: Load(num_requests=9, num_prompt_tokens=9000, num_answer_tokens=100),
     }
     told = ReplicaState(node="n", state=WorkerState.READY, loads=busy)
     made.replicas_are({"a": told, "b": READY, "c": READY})
